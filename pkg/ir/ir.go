@@ -1,0 +1,257 @@
+// Package ir is the plain description of what one Envoy does: listeners, routes,
+// clusters, endpoints. Compilation and policies write it, pkg/envoy turns it
+// into Envoy's messages, inspection prints it. It holds no behaviour and no
+// types of Envoy. Durations that are nil leave Envoy's own default; a pointer to
+// zero is written as zero.
+package ir
+
+import "time"
+
+// Direction tells which side of the workload a listener is on.
+type Direction string
+
+// Directions of a listener.
+const (
+	Inbound  Direction = "inbound"
+	Outbound Direction = "outbound"
+)
+
+// Protocols of a port.
+const (
+	TCP   = "tcp"
+	HTTP1 = "http"
+	HTTP2 = "http2"
+	GRPC  = "grpc"
+)
+
+// IsHTTP reports whether a protocol is spoken by Envoy's HTTP connection
+// manager.
+func IsHTTP(protocol string) bool {
+	return protocol == HTTP1 || protocol == HTTP2 || protocol == GRPC
+}
+
+// Listener accepts connections on one address.
+type Listener struct {
+	Name      string    `json:"name"`
+	Direction Direction `json:"direction"`
+	Address   string    `json:"address"`
+	Port      uint32    `json:"port"`
+	NoBind    bool      `json:"noBind,omitempty"`    // reached through a redirecting listener only
+	ReusePort bool      `json:"reusePort,omitempty"` // one socket per worker
+	// OriginalDst hands each connection to the listener of its first destination.
+	OriginalDst bool `json:"originalDst,omitempty"`
+	// Tags appear in the metadata io.kuma.tags, which tools read.
+	Tags   map[string]string `json:"tags,omitempty"`
+	Chains []*Chain          `json:"chains"`
+}
+
+// Chain handles the connections that its Match selects; HTTP or TCP is set.
+type Chain struct {
+	Name  string     `json:"name,omitempty"`
+	Match ChainMatch `json:"match,omitzero"`
+	HTTP  *HTTP      `json:"http,omitempty"`
+	TCP   *TCPProxy  `json:"tcp,omitempty"`
+	// FilterState records facts of the TLS handshake for later matching: key to
+	// format string, such as %DOWNSTREAM_PEER_URI_SAN%.
+	FilterState map[string]string `json:"filterState,omitempty"`
+}
+
+// ChainMatch selects connections. All set fields must hold.
+type ChainMatch struct {
+	TransportProtocol string   `json:"transportProtocol,omitempty"` // "tls" or "raw_buffer"
+	ServerNames       []string `json:"serverNames,omitempty"`
+}
+
+// HTTP is an HTTP connection manager whose routes arrive by RDS.
+type HTTP struct {
+	StatPrefix            string         `json:"statPrefix"`
+	RouteConfig           string         `json:"routeConfig"`
+	GRPCStats             bool           `json:"grpcStats,omitempty"`
+	ClientCertDetails     bool           `json:"clientCertDetails,omitempty"` // SANITIZE_SET with the peer's URI
+	NormalizePath         bool           `json:"normalizePath,omitempty"`
+	InternalCIDRs         []string       `json:"internalCIDRs,omitempty"`
+	IdleTimeout           *time.Duration `json:"idleTimeout,omitempty"`
+	StreamIdleTimeout     *time.Duration `json:"streamIdleTimeout,omitempty"`
+	RequestHeadersTimeout *time.Duration `json:"requestHeadersTimeout,omitempty"`
+}
+
+// TCPProxy forwards bytes.
+type TCPProxy struct {
+	StatPrefix  string         `json:"statPrefix"`
+	Clusters    []WeightedRef  `json:"clusters"` // one or more
+	IdleTimeout *time.Duration `json:"idleTimeout,omitempty"`
+}
+
+// WeightedRef names a cluster and its share of the sum of weights.
+type WeightedRef struct {
+	Cluster string `json:"cluster"`
+	Weight  uint32 `json:"weight"`
+}
+
+// RouteConfig is the routes of one listener, sent by RDS under Name.
+type RouteConfig struct {
+	Name                 string   `json:"name"`
+	VirtualHost          string   `json:"virtualHost"`
+	RemoveRequestHeaders []string `json:"removeRequestHeaders,omitempty"`
+	Routes               []*Route `json:"routes"` // first match wins
+}
+
+// Route says what happens to the requests it matches. Exactly one of Forward,
+// Redirect and Direct is set.
+type Route struct {
+	Name            string     `json:"name,omitempty"`
+	Match           RouteMatch `json:"match"`
+	Forward         *Forward   `json:"forward,omitempty"`
+	Redirect        *Redirect  `json:"redirect,omitempty"`
+	Direct          *Direct    `json:"direct,omitempty"`
+	RequestHeaders  HeaderOps  `json:"requestHeaders,omitzero"`
+	ResponseHeaders HeaderOps  `json:"responseHeaders,omitzero"`
+}
+
+// RouteMatch selects requests. Exactly one of Path, Prefix and Regex is set.
+type RouteMatch struct {
+	Path    string       `json:"path,omitempty"`
+	Prefix  string       `json:"prefix,omitempty"`
+	Regex   string       `json:"regex,omitempty"` // RE2, whole path
+	Method  string       `json:"method,omitempty"`
+	Headers []ValueMatch `json:"headers,omitempty"`
+	Query   []ValueMatch `json:"query,omitempty"`
+	// Fraction of the matching requests that the route takes; nil takes all.
+	Fraction *Fraction `json:"fraction,omitempty"`
+	// FilterState conditions on what a Chain recorded.
+	FilterState []ValueMatch `json:"filterState,omitempty"`
+}
+
+// Kinds of ValueMatch.
+const (
+	MatchExact   = "Exact"
+	MatchPrefix  = "Prefix"
+	MatchRegex   = "RegularExpression"
+	MatchPresent = "Present"
+	MatchAbsent  = "Absent"
+)
+
+// ValueMatch compares a named value.
+type ValueMatch struct {
+	Name  string `json:"name"`
+	Kind  string `json:"kind"`
+	Value string `json:"value,omitempty"`
+}
+
+// Fraction is a share, Numerator of Denominator (100, 10000 or 1000000).
+type Fraction struct {
+	Numerator   uint32 `json:"numerator"`
+	Denominator uint32 `json:"denominator"`
+}
+
+// Forward sends requests to clusters.
+type Forward struct {
+	Clusters        []WeightedRef  `json:"clusters"` // one or more
+	Timeout         *time.Duration `json:"timeout,omitempty"`
+	IdleTimeout     *time.Duration `json:"idleTimeout,omitempty"`
+	HostRewrite     string         `json:"hostRewrite,omitempty"`
+	AutoHostRewrite bool           `json:"autoHostRewrite,omitempty"`
+	PathRewrite     *PathRewrite   `json:"pathRewrite,omitempty"`
+	Mirrors         []Mirror       `json:"mirrors,omitempty"`
+}
+
+// PathRewrite changes the path: the whole of it, or the matched prefix.
+type PathRewrite struct {
+	Full   *string `json:"full,omitempty"`
+	Prefix *string `json:"prefix,omitempty"`
+}
+
+// Mirror copies a share of requests to a cluster and ignores the answers.
+type Mirror struct {
+	Cluster  string    `json:"cluster"`
+	Fraction *Fraction `json:"fraction,omitempty"` // nil: all
+}
+
+// Redirect answers with another location.
+type Redirect struct {
+	Scheme string       `json:"scheme,omitempty"`
+	Host   string       `json:"host,omitempty"`
+	Port   uint32       `json:"port,omitempty"`
+	Status uint32       `json:"status"` // 301, 302, 303, 307 or 308
+	Path   *PathRewrite `json:"path,omitempty"`
+}
+
+// Direct answers at once without a body.
+type Direct struct {
+	Status uint32 `json:"status"`
+}
+
+// HeaderOps changes headers: set, then add, then remove.
+type HeaderOps struct {
+	Set    []Header `json:"set,omitempty"`
+	Add    []Header `json:"add,omitempty"`
+	Remove []string `json:"remove,omitempty"`
+}
+
+// Header is a name and a value, which Envoy may expand (%…%).
+type Header struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// ClusterType is how Envoy finds the endpoints of a cluster.
+type ClusterType string
+
+// Types of cluster.
+const (
+	EDS         ClusterType = "EDS"
+	Static      ClusterType = "STATIC"
+	StrictDNS   ClusterType = "STRICT_DNS"
+	OriginalDst ClusterType = "ORIGINAL_DST"
+)
+
+// Cluster is a group of equal endpoints and how to talk to them.
+type Cluster struct {
+	Name           string         `json:"name"`
+	Type           ClusterType    `json:"type"`
+	Protocol       string         `json:"protocol,omitempty"` // HTTP1, HTTP2 or GRPC set HTTP options, TCP none
+	ConnectTimeout *time.Duration `json:"connectTimeout,omitempty"`
+	HTTP           ClusterHTTP    `json:"http,omitzero"`
+	Endpoints      []Endpoint     `json:"endpoints,omitempty"`  // of Static and StrictDNS
+	BindSource     string         `json:"bindSource,omitempty"` // source address of connections
+	Socket         string         `json:"socket,omitempty"`     // unix socket instead of Endpoints
+}
+
+// ClusterHTTP limits connections of an HTTP cluster.
+type ClusterHTTP struct {
+	IdleTimeout           *time.Duration `json:"idleTimeout,omitempty"`
+	MaxStreamDuration     *time.Duration `json:"maxStreamDuration,omitempty"`
+	MaxConnectionDuration *time.Duration `json:"maxConnectionDuration,omitempty"`
+}
+
+// ClusterLoad is the endpoints of an EDS cluster.
+type ClusterLoad struct {
+	Cluster    string     `json:"cluster"`
+	Localities []Locality `json:"localities,omitempty"`
+}
+
+// Locality is a group of endpoints with a place and a priority, 0 first.
+type Locality struct {
+	Zone      string     `json:"zone,omitempty"`
+	SubZone   string     `json:"subZone,omitempty"`
+	Priority  uint32     `json:"priority,omitempty"`
+	Weight    uint32     `json:"weight,omitempty"` // 0: none
+	Endpoints []Endpoint `json:"endpoints"`
+}
+
+// Endpoint is one address that serves. Labels go to the metadata envoy.lb and
+// envoy.transport_socket_match.
+type Endpoint struct {
+	Address string            `json:"address"`
+	Port    uint32            `json:"port"`
+	Weight  uint32            `json:"weight,omitempty"` // 0: 1
+	Labels  map[string]string `json:"labels,omitempty"`
+}
+
+// Config is everything that one layer of a proxy's configuration holds.
+type Config struct {
+	Listeners []*Listener    `json:"listeners,omitempty"`
+	Routes    []*RouteConfig `json:"routes,omitempty"`
+	Clusters  []*Cluster     `json:"clusters,omitempty"`
+	Loads     []*ClusterLoad `json:"loads,omitempty"`
+}
