@@ -1,0 +1,18 @@
+.PHONY: build generate clean
+
+BINARIES := atoll-cp atoll-dp atollctl
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+OBSERVE := github.com/atoll-mesh/atoll/pkg/observe
+LDFLAGS := -s -w -X $(OBSERVE).version=$(VERSION) -X $(OBSERVE).commit=$(COMMIT)
+
+build:
+	@mkdir -p build/bin
+	go build -trimpath -ldflags '$(LDFLAGS)' -o build/bin/ $(addprefix ./app/,$(BINARIES))
+
+# Go from the .proto files under api/.
+generate:
+	go run ./tools/genapi
+
+clean:
+	rm -rf build

@@ -1,0 +1,134 @@
+// Package deps holds the rules of who may import whom. They are a test so that
+// the reason stands beside the rule.
+package deps
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"path"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/atoll-mesh/atoll/"
+
+// rule says what packages under folder may import of this module. Every package
+// may import pkg/observe and what is below its own folder.
+type rule struct {
+	folder string
+	may    []string
+	why    string
+}
+
+var rules = []rule{
+	{"pkg/resource", nil, "everything else stands on it"},
+	{"pkg/kind", []string{"pkg/resource", "api"}, "a kind is described without knowing who uses it"},
+	{"pkg/store", []string{"pkg/resource"}, "stores keep bytes; they do not know kinds"},
+	{"pkg/topology", []string{"pkg/resource", "pkg/kind", "api"}, "derived rows are pure functions of resources"},
+	{"pkg/view", []string{"pkg/resource", "pkg/store", "pkg/kind", "pkg/topology"}, "the view knows nothing of its readers"},
+	{"pkg/ir", nil, "plain data"},
+	{"pkg/policy", []string{"pkg/resource", "pkg/kind", "pkg/ir", "api"}, "a policy writes IR, never Envoy"},
+	{"pkg/envoy", []string{"pkg/ir", "pkg/xds", "pkg/delta"}, "IR becomes Envoy in one place that knows no policy"},
+	{"pkg/compile", []string{"pkg/view", "pkg/topology", "pkg/policy", "pkg/ir", "pkg/envoy", "pkg/xds", "pkg/delta", "pkg/resource", "pkg/kind", "pkg/store", "api"}, ""},
+	{"pkg/delta", nil, "the state machine of a stream knows no mesh"},
+	{"pkg/xds", []string{"pkg/delta"}, "the server serves sets; it does not know the mesh"},
+	{"pkg/dpserver", []string{"pkg/store", "pkg/view", "pkg/auth", "pkg/xds", "pkg/delta", "pkg/compile", "pkg/resource", "pkg/kind", "pkg/config", "api"}, ""},
+	{"pkg/kds", []string{"pkg/store", "pkg/view", "pkg/resource", "pkg/kind", "pkg/delta", "pkg/auth", "api"}, "sync does not depend on what is synced"},
+	{"pkg/auth", []string{"pkg/resource", "pkg/kind", "api"}, ""},
+	{"pkg/control", []string{"pkg/view", "pkg/topology", "pkg/store", "pkg/kind", "pkg/resource", "api"}, ""},
+	{"pkg/rest", []string{"pkg/view", "pkg/store", "pkg/auth", "pkg/compile", "pkg/policy", "pkg/kind", "pkg/resource", "pkg/config", "pkg/topology", "api"}, ""},
+	{"pkg/agent", []string{"pkg/resource", "api"}, "the agent is a small program beside a workload"},
+	{"pkg/cli", []string{"pkg/resource", "api"}, "the CLI learns kinds from the server"},
+	{"pkg/config", nil, ""},
+	{"pkg/observe", nil, ""},
+	{"app/atoll-cp", []string{"pkg/cp", "pkg/config"}, "a program is its flags and one package"},
+	{"app/atoll-dp", []string{"pkg/agent"}, "a program is its flags and one package"},
+	{"app/atollctl", []string{"pkg/cli"}, "a program is its flags and one package"},
+}
+
+// allowed finds the rule for an import and whether it holds.
+func allowed(pkg, imported string) (rule, bool) {
+	if imported == "pkg/observe" {
+		return rule{}, true
+	}
+	if strings.HasPrefix(pkg, "pkg/policy/mesh") {
+		r := rule{pkg, []string{"pkg/policy", "pkg/resource", "pkg/ir"}, "a policy knows the engine and the IR, never a sibling"}
+		return r, contains(r.may, imported, false)
+	}
+	for _, r := range rules {
+		if pkg == r.folder || strings.HasPrefix(pkg, r.folder+"/") {
+			return r, within(imported, r.folder) || contains(r.may, imported, true)
+		}
+	}
+	return rule{}, true
+}
+
+func within(pkg, folder string) bool { return pkg == folder || strings.HasPrefix(pkg, folder+"/") }
+
+func contains(list []string, pkg string, below bool) bool {
+	for _, l := range list {
+		if pkg == l || below && within(pkg, l) {
+			return true
+		}
+	}
+	return false
+}
+
+func TestImports(t *testing.T) {
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports", "./...")
+	cmd.Dir = path.Join("..", "..")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	seen := 0
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		seen++
+		pkg := strings.TrimPrefix(p.ImportPath, module)
+		for _, imp := range p.Imports {
+			of, ours := strings.CutPrefix(imp, module)
+			if !ours {
+				continue
+			}
+			if r, ok := allowed(pkg, of); !ok {
+				t.Errorf("%s must not import %s: %s", pkg, of, r.why)
+			}
+		}
+	}
+	if seen < 10 {
+		t.Fatalf("go list found %d packages only", seen)
+	}
+}
+
+// TestEnvoyIsWrittenOnce guards the joint that matters most.
+func TestEnvoyIsWrittenOnce(t *testing.T) {
+	cmd := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./pkg/...")
+	cmd.Dir = path.Join("..", "..")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		pkg := strings.TrimPrefix(fields[0], module)
+		if !within(pkg, "pkg/policy") && !within(pkg, "pkg/ir") && !within(pkg, "pkg/topology") {
+			continue
+		}
+		for _, imp := range fields[1:] {
+			if strings.HasPrefix(imp, "github.com/envoyproxy/") {
+				t.Errorf("%s imports %s: only pkg/envoy turns the IR into Envoy's messages", pkg, imp)
+			}
+		}
+	}
+}
