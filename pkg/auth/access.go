@@ -1,0 +1,134 @@
+package auth
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/atoll-mesh/atoll/pkg/resource"
+)
+
+// Rule grants something to users by name and to groups.
+type Rule struct {
+	Users  []string `json:"users"`
+	Groups []string `json:"groups"`
+}
+
+func (r Rule) allows(u User) bool {
+	return slices.Contains(r.Users, u.Name) ||
+		slices.ContainsFunc(u.Groups, func(g string) bool { return slices.Contains(r.Groups, g) })
+}
+
+// Verb is what a caller does to a resource.
+type Verb string
+
+// The verbs. Read covers single resources, lists and overviews.
+const (
+	Read  Verb = "read"
+	Write Verb = "write"
+)
+
+// Access is the static list of who may do what. Resources of ordinary kinds
+// are open to every authenticated user.
+type Access struct {
+	AdminResources       Rule `json:"adminResources"`
+	GenerateDPToken      Rule `json:"generateDpToken"`
+	GenerateUserToken    Rule `json:"generateUserToken"`
+	GenerateZoneToken    Rule `json:"generateZoneToken"`
+	ViewConfigDump       Rule `json:"viewConfigDump"`
+	ViewStats            Rule `json:"viewStats"`
+	ViewClusters         Rule `json:"viewClusters"`
+	ControlPlaneMetadata Rule `json:"controlPlaneMetadata"`
+
+	// AnonymousRead and AnonymousWrite let callers without authentication do
+	// what authenticated ones may do to ordinary resources. Off by default:
+	// then no rule helps an anonymous caller, whatever groups it lists.
+	AnonymousRead  bool `json:"anonymousRead"`
+	AnonymousWrite bool `json:"anonymousWrite"`
+}
+
+// DefaultAccess lets administrators do everything, and everybody who is
+// authenticated read and write what is not secret.
+func DefaultAccess() Access {
+	admin := Rule{Users: []string{AdminName}, Groups: []string{AdminGroup}}
+	all := Rule{Groups: []string{GroupUnauthenticated, GroupAuthenticated}}
+	return Access{
+		AdminResources: admin, GenerateDPToken: admin, GenerateUserToken: admin, GenerateZoneToken: admin,
+		ViewConfigDump: all, ViewStats: all, ViewClusters: all, ControlPlaneMetadata: all,
+	}
+}
+
+// DeniedError says that a user may not do something (HTTP 403).
+type DeniedError struct {
+	User   User
+	Action string
+}
+
+// Error names the user and what was refused.
+func (e *DeniedError) Error() string {
+	if e.User.IsAnonymous() {
+		return fmt.Sprintf("user %q may not %s: authenticate with a user token, or call from localhost", e.User, e.Action)
+	}
+	return fmt.Sprintf("user %q may not %s", e.User, e.Action)
+}
+
+// Resource returns nil if the user may do this to resources of that kind, or a
+// *DeniedError.
+func (a *Access) Resource(u User, v Verb, k *resource.Kind) error {
+	action := fmt.Sprintf("%s resources of type %s", v, k.Type)
+	if k.AdminOnly {
+		return check(u, a.AdminResources, action)
+	}
+	if u.IsAnonymous() && !(v == Read && a.AnonymousRead || v == Write && a.AnonymousWrite) {
+		return &DeniedError{User: u, Action: action}
+	}
+	return nil
+}
+
+// DPToken guards POST /tokens/dataplane.
+func (a *Access) DPToken(u User) error {
+	return check(u, a.GenerateDPToken, "issue dataplane tokens")
+}
+
+// UserToken guards POST /tokens/user.
+func (a *Access) UserToken(u User) error {
+	return check(u, a.GenerateUserToken, "issue user tokens")
+}
+
+// ZoneToken guards POST /tokens/zone.
+func (a *Access) ZoneToken(u User) error {
+	return check(u, a.GenerateZoneToken, "issue zone tokens")
+}
+
+// ConfigDump guards the configuration that a proxy received.
+func (a *Access) ConfigDump(u User) error {
+	return a.view(u, a.ViewConfigDump, "view the configuration of proxies")
+}
+
+// Stats guards the statistics of proxies.
+func (a *Access) Stats(u User) error {
+	return a.view(u, a.ViewStats, "view the statistics of proxies")
+}
+
+// Clusters guards the clusters that a proxy reports.
+func (a *Access) Clusters(u User) error {
+	return a.view(u, a.ViewClusters, "view the clusters of proxies")
+}
+
+// Metadata guards GET /config.
+func (a *Access) Metadata(u User) error {
+	return a.view(u, a.ControlPlaneMetadata, "view the configuration of the control plane")
+}
+
+func (a *Access) view(u User, r Rule, action string) error {
+	if u.IsAnonymous() && !a.AnonymousRead {
+		return &DeniedError{User: u, Action: action}
+	}
+	return check(u, r, action)
+}
+
+func check(u User, r Rule, action string) error {
+	if !r.allows(u) {
+		return &DeniedError{User: u, Action: action}
+	}
+	return nil
+}
