@@ -79,6 +79,10 @@ type Kind struct {
 	Validate func(*Object) FieldErrors
 	// Warnings returns findings that do not prevent a write. Nil: none.
 	Warnings func(*Object) []string
+	// Admit returns the labels and the spec that a resource written here is
+	// stored with, when the kind derives some of them; Site.Admit calls it. Old
+	// is the stored resource, nil when o is new. It modifies neither. Nil: as given.
+	Admit func(site Site, o, old *Object) (labels map[string]string, spec any)
 
 	newSpec   func() any
 	newStatus func() any

@@ -1,0 +1,47 @@
+// Package kind describes every kind of resource that is not a policy: its
+// names, which way it travels, what is valid, and the few facts about it that
+// more than one part of the system needs.
+package kind
+
+import "github.com/atoll-mesh/atoll/pkg/resource"
+
+// Types of the kinds of this package.
+const (
+	Config           resource.Type = "Config"
+	Dataplane        resource.Type = "Dataplane"
+	DataplaneInsight resource.Type = "DataplaneInsight"
+	GlobalSecret     resource.Type = "GlobalSecret"
+	Mesh             resource.Type = "Mesh"
+	MeshService      resource.Type = "MeshService"
+	Secret           resource.Type = "Secret"
+	Workload         resource.Type = "Workload"
+	Zone             resource.Type = "Zone"
+	ZoneInsight      resource.Type = "ZoneInsight"
+
+	// Destinations that are not served yet, but may be named.
+	MeshExternalService  resource.Type = "MeshExternalService"
+	MeshMultiZoneService resource.Type = "MeshMultiZoneService"
+)
+
+// All lists the kinds, each made anew, for resource.NewKinds.
+func All() []*resource.Kind {
+	return []*resource.Kind{
+		configKind(),
+		dataplaneKind(),
+		dataplaneInsightKind(),
+		globalSecretKind(),
+		meshKind(),
+		meshServiceKind(),
+		secretKind(),
+		workloadKind(),
+		zoneKind(),
+		zoneInsightKind(),
+	}
+}
+
+// requireLabelName is the rule of names that become part of a host name.
+func requireLabelName(errs *resource.FieldErrors, name string) {
+	if !resource.IsDNS1035Label(name) {
+		errs.Add("name", "must be an RFC 1035 label: at most 63 lower case letters, digits or '-', starting with a letter and not ending with '-'")
+	}
+}
