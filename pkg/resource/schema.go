@@ -35,6 +35,9 @@ type Schema struct {
 	IntOrString          bool     `json:"x-kubernetes-int-or-string,omitempty"`
 	// Open accepts anything, as the value of an extension's config.
 	Open bool `json:"x-kubernetes-preserve-unknown-fields,omitempty"`
+	// Check returns what is wrong with a string, beyond what JSON Schema can
+	// say, or "". Nil accepts all. It is not published.
+	Check func(string) string `json:"-"`
 }
 
 // Schemer is implemented by types whose JSON is not what reflection would say,
@@ -44,7 +47,8 @@ type Schemer interface{ JSONSchema() *Schema }
 func schemaOf(v any) *Schema { return SchemaOf(reflect.TypeOf(v)) }
 
 // SchemaOf derives the schema of a Go type from its JSON and schema tags. A
-// field is required when its json tag has no omitempty and it is no pointer.
+// field is required when its json tag has no omitempty or omitzero and it is no
+// pointer.
 // The schema tag is a list of enum=A|B, default=V, min=N, max=N, minLen=N,
 // maxLen=N, minItems=N, maxItems=N, optional. Protobuf messages are described
 // by their descriptors.
@@ -109,7 +113,7 @@ func structFields(s *Schema, t reflect.Type) {
 			continue
 		}
 		p := SchemaOf(f.Type)
-		optional := strings.Contains(opts, "omitempty") || f.Type.Kind() == reflect.Pointer
+		optional := strings.Contains(opts, "omitempty") || strings.Contains(opts, "omitzero") || f.Type.Kind() == reflect.Pointer
 		optional = applyTag(p, f.Tag.Get("schema")) || optional
 		s.Properties[name] = p
 		if !optional {
@@ -278,6 +282,9 @@ func (s *Schema) validate(errs *FieldErrors, path string, v any) {
 			wrong(s.Type)
 			return
 		}
+		if len(s.Enum) > 0 && !slices.Contains(s.Enum, fmt.Sprint(f)) {
+			errs.Add(path, "in body should be one of [%s]", strings.Join(s.Enum, " "))
+		}
 		if s.Minimum != nil && f < *s.Minimum {
 			errs.Add(path, "in body should be greater than or equal to %v", *s.Minimum)
 		}
@@ -316,6 +323,11 @@ func (s *Schema) validateString(errs *FieldErrors, path, str string) {
 	if s.Pattern != "" {
 		if !compiledPattern(s.Pattern).MatchString(str) {
 			errs.Add(path, "in body should match '%s'", s.Pattern)
+		}
+	}
+	if s.Check != nil {
+		if reason := s.Check(str); reason != "" {
+			errs.Add(path, "%s", reason)
 		}
 	}
 }
