@@ -23,8 +23,16 @@ const (
 func Follow(ctx context.Context, st store.Store, v *View) error {
 	doorbell := st.Doorbell(ctx)
 	pause := retryMin
+	loaded := false
 	for {
-		err := catchUp(ctx, st, v)
+		var err error
+		if !loaded {
+			err = load(ctx, st, v)
+			loaded = err == nil
+		}
+		if loaded {
+			err = catchUp(ctx, st, v)
+		}
 		wait := safetyReread
 		switch {
 		case ctx.Err() != nil:
@@ -49,11 +57,6 @@ func Follow(ctx context.Context, st store.Store, v *View) error {
 
 // catchUp reads until nothing is new.
 func catchUp(ctx context.Context, st store.Store, v *View) error {
-	if v.Snapshot().rev == 0 {
-		if err := load(ctx, st, v); err != nil {
-			return err
-		}
-	}
 	for {
 		rev := v.Snapshot().rev
 		b, err := st.Read(ctx, rev, readSize)

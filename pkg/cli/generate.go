@@ -1,0 +1,165 @@
+package cli
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) generateCmd() *cobra.Command {
+	return group("generate", "Make tokens and keys",
+		`  atollctl generate dataplane-token --name backend-1 --valid-for 720h >token
+  atollctl generate zone-token --zone east --valid-for 8760h`,
+		a.dataplaneTokenCmd(), a.zoneTokenCmd(), a.userTokenCmd(), a.signingKeyCmd(), a.publicKeyCmd())
+}
+
+// token asks the server for a token and prints it with nothing around it.
+func (a *app) tokenFrom(cmd *cobra.Command, path string, body any) error {
+	cl, err := a.connect()
+	if err != nil {
+		return err
+	}
+	if m, ok := body.(map[string]any); ok && m["mesh"] == "" {
+		m["mesh"] = a.mesh
+	}
+	b, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	token, err := cl.do(cmd.Context(), "POST", path, b)
+	if err == nil {
+		_, err = fmt.Fprintln(a.out, strings.TrimSpace(string(token)))
+	}
+	return err
+}
+
+// validFor adds the flag --valid-for, which the server reads.
+func validFor(c *cobra.Command, d *time.Duration) {
+	c.Flags().DurationVar(d, "valid-for", 24*time.Hour, "how long the token is accepted")
+}
+
+func (a *app) dataplaneTokenCmd() *cobra.Command {
+	var name, proxyType, workload string
+	var tags map[string]string
+	var valid time.Duration
+	c := &cobra.Command{
+		Use:     "dataplane-token",
+		Short:   "Make a token with which a proxy proves who it is",
+		Example: `  atollctl generate dataplane-token -m shop --name backend-1 --valid-for 720h`,
+		Args:    args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			lists := map[string][]string{}
+			for k, v := range tags {
+				lists[k] = strings.Split(v, "|")
+			}
+			return a.tokenFrom(cmd, "/tokens/dataplane", map[string]any{
+				"name": name, "mesh": a.mesh, "tags": lists, "type": proxyType, "workload": workload, "validFor": valid.String(),
+			})
+		},
+	}
+	a.meshFlag(c)
+	c.Flags().StringVar(&name, "name", "", "only for the Dataplane of this name")
+	c.Flags().StringVar(&proxyType, "proxy-type", "", "type of proxy: dataplane")
+	c.Flags().StringVar(&workload, "workload", "", "only for Dataplanes of this workload")
+	c.Flags().StringToStringVar(&tags, "tag", nil, "only for Dataplanes with this label: key=value (key=a|b: one of several)")
+	validFor(c, &valid)
+	return c
+}
+
+func (a *app) zoneTokenCmd() *cobra.Command {
+	var zone string
+	var scope []string
+	var valid time.Duration
+	c := &cobra.Command{
+		Use:     "zone-token",
+		Short:   "Make a token with which a zone's control plane proves which zone it is",
+		Example: `  atollctl generate zone-token --zone east --valid-for 8760h`,
+		Args:    args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if zone == "" {
+				return failWith(exitUsage, "the zone is missing; give it with --zone")
+			}
+			return a.tokenFrom(cmd, "/tokens/zone", map[string]any{"zone": zone, "scope": scope, "validFor": valid.String()})
+		},
+	}
+	c.Flags().StringVar(&zone, "zone", "", "name of the zone")
+	c.Flags().StringSliceVar(&scope, "scope", []string{"cp"}, "what the token is for")
+	validFor(c, &valid)
+	return c
+}
+
+func (a *app) userTokenCmd() *cobra.Command {
+	var name string
+	var groups []string
+	var valid time.Duration
+	c := &cobra.Command{
+		Use:     "user-token",
+		Short:   "Make a token with which a person or a tool proves who it is",
+		Example: `  atollctl generate user-token --name ci --group mesh-system:admin --valid-for 720h`,
+		Args:    args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if name == "" {
+				return failWith(exitUsage, "the name is missing; give it with --name")
+			}
+			return a.tokenFrom(cmd, "/tokens/user", map[string]any{"name": name, "groups": groups, "validFor": valid.String()})
+		},
+	}
+	c.Flags().StringVar(&name, "name", "", "name of the user")
+	c.Flags().StringSliceVar(&groups, "group", nil, "group of the user (may be repeated)")
+	validFor(c, &valid)
+	return c
+}
+
+const signingKeyBits = 2048 // what the tokens' RS256 is used with
+
+func (a *app) signingKeyCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:     "signing-key",
+		Short:   "Make a key that signs tokens (RSA, PEM)",
+		Example: `  atollctl generate signing-key >key.pem`,
+		Args:    args(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			key, err := rsa.GenerateKey(rand.Reader, signingKeyBits)
+			if err != nil {
+				return err
+			}
+			return pem.Encode(a.out, &pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})
+		},
+	}
+}
+
+func (a *app) publicKeyCmd() *cobra.Command {
+	var path string
+	c := &cobra.Command{
+		Use:     "public-key",
+		Short:   "Print the public half of a signing key",
+		Example: `  atollctl generate public-key --signing-key-path key.pem`,
+		Args:    args(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			b, err := os.ReadFile(path)
+			if err != nil {
+				return failWith(exitUsage, "signing key: %w", err)
+			}
+			block, _ := pem.Decode(bytes.TrimSpace(b))
+			if block == nil {
+				return failWith(exitRejected, "%s holds no PEM block", path)
+			}
+			key, err := x509.ParsePKCS1PrivateKey(block.Bytes)
+			if err != nil {
+				return failWith(exitRejected, "%s holds no RSA private key: %w", path, err)
+			}
+			return pem.Encode(a.out, &pem.Block{Type: "RSA PUBLIC KEY", Bytes: x509.MarshalPKCS1PublicKey(&key.PublicKey)})
+		},
+	}
+	c.Flags().StringVar(&path, "signing-key-path", "", "file of the private key")
+	return c
+}

@@ -1,0 +1,30 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/atoll-mesh/atoll/pkg/observe"
+)
+
+func (a *app) versionCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version of atollctl and of the server", Example: `  atollctl version`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			fmt.Fprintf(a.out, "Client: atollctl %s\n", observe.Version())
+			cl, err := a.connect()
+			if err != nil {
+				return err
+			}
+			var s struct{ Product, Version, AtollVersion string }
+			if err := cl.get(cmd.Context(), "/", &s); err != nil {
+				fmt.Fprintf(a.err, "Warning: %v\n", err) // the client's version was asked for too
+				return nil
+			}
+			fmt.Fprintf(a.out, "Server: %s %s (API %s)\n", s.Product, orDash(s.AtollVersion), s.Version)
+			return nil
+		},
+	}
+}
