@@ -8,7 +8,9 @@ package delta
 
 import (
 	"iter"
+	"sync/atomic"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
@@ -18,16 +20,82 @@ type Resource struct {
 	Name    string
 	Version string     // content hash
 	Body    *anypb.Any // encoded once
+
+	wire atomic.Pointer[[]byte] // see encoded
+}
+
+// NewResource makes a resource whose bytes are kept once, in the form in which
+// they travel; Body.Value points into it.
+func NewResource(name, version, typeURL string, value []byte) *Resource {
+	r := &Resource{Name: name, Version: version, Body: &anypb.Any{TypeUrl: typeURL, Value: value}}
+	wire := r.encode()
+	r.Body.Value = wire[len(wire)-len(value) : len(wire) : len(wire)]
+	r.wire.Store(&wire)
+	return r
+}
+
+// Field numbers of envoy.service.discovery.v3.Resource and google.protobuf.Any.
+// They are written in this order, which ends with the value, so that a Body can
+// share its bytes with the encoded resource.
+const (
+	fieldResourceName    protowire.Number = 3
+	fieldResourceVersion protowire.Number = 1
+	fieldResourceBody    protowire.Number = 2
+	fieldAnyTypeURL      protowire.Number = 1
+	fieldAnyValue        protowire.Number = 2
+)
+
+// encoded returns the resource as the message envoy.service.discovery.v3.Resource.
+// It is made once, for all streams; two goroutines that race make it twice and
+// keep one.
+func (r *Resource) encoded() []byte {
+	if wire := r.wire.Load(); wire != nil {
+		return *wire
+	}
+	wire := r.encode()
+	r.wire.CompareAndSwap(nil, &wire)
+	return *r.wire.Load()
+}
+
+func (r *Resource) encode() []byte {
+	bytesSize := func(n int) int { return 1 + protowire.SizeBytes(n) } // all tags are one byte
+	body := 0
+	if n := len(r.Body.GetTypeUrl()); n > 0 {
+		body += bytesSize(n)
+	}
+	if n := len(r.Body.GetValue()); n > 0 {
+		body += bytesSize(n)
+	}
+	b := make([]byte, 0, bytesSize(len(r.Name))+bytesSize(len(r.Version))+bytesSize(body))
+	b = protowire.AppendTag(b, fieldResourceName, protowire.BytesType)
+	b = protowire.AppendString(b, r.Name)
+	b = protowire.AppendTag(b, fieldResourceVersion, protowire.BytesType)
+	b = protowire.AppendString(b, r.Version)
+	if r.Body == nil {
+		return b
+	}
+	b = protowire.AppendTag(b, fieldResourceBody, protowire.BytesType)
+	b = protowire.AppendVarint(b, uint64(body))
+	if url := r.Body.GetTypeUrl(); url != "" {
+		b = protowire.AppendTag(b, fieldAnyTypeURL, protowire.BytesType)
+		b = protowire.AppendString(b, url)
+	}
+	if value := r.Body.GetValue(); len(value) > 0 {
+		b = protowire.AppendTag(b, fieldAnyValue, protowire.BytesType)
+		b = protowire.AppendBytes(b, value)
+	}
+	return b
 }
 
 // Source is the desired state of one type at one moment. It is immutable.
 type Source interface {
 	// Get returns the resource of that name, or nil.
 	Get(name string) *Resource
-	// All yields every resource, in no particular order.
+	// All yields every resource once, in no particular order.
 	All() iter.Seq[*Resource]
 	Len() int
 	// ChangedSince returns the names that may differ between prev and this
-	// source. ok is false when that is not known and all must be compared.
+	// source, each once. ok is false when that is not known and all must be
+	// compared. prev comes from the same owner, earlier or later.
 	ChangedSince(prev Source) (names []string, ok bool)
 }
