@@ -30,7 +30,10 @@ type Destination struct {
 	Ports      []Port
 	TLSReady   bool
 	Identities []string
-	Available  bool
+	// Available tells whether a remote zone says that anybody there can answer.
+	// It is always true of a local destination: whether that can answer shows in
+	// its endpoints, and must not change what a destination is.
+	Available bool
 }
 
 // Port is one port of a destination.
@@ -54,7 +57,9 @@ func (k EndpointsKey) ID() resource.ID {
 	return id
 }
 
-// Endpoints is who serves a port, sorted by address.
+// Endpoints is who serves a port, sorted by address, port and proxy. Every port
+// of every destination has a row in the zone's control planes, if an empty one;
+// a global has none.
 type Endpoints struct {
 	Key  EndpointsKey
 	List []Endpoint
@@ -62,12 +67,14 @@ type Endpoints struct {
 
 // Endpoint is one address that serves a port.
 type Endpoint struct {
-	Address string
+	Address string // an IP
 	Port    uint32
 	Zone    string
 	Weight  uint32
-	Labels  map[string]string
-	Proxy   resource.ID
+	// Labels are what routes select subsets by: those of the Dataplane without
+	// kuma.io/service, and kuma.io/protocol of the inbound.
+	Labels map[string]string
+	Proxy  resource.ID
 }
 
 // Changed names a derived row that was added, changed or removed.
@@ -75,33 +82,3 @@ type Changed struct {
 	ID        resource.ID // of the destination, or EndpointsKey.ID
 	Endpoints bool        // the row is of endpoints, not of destinations
 }
-
-// State is all derived rows of one snapshot. It is immutable.
-type State struct{ site resource.Site }
-
-// Empty is the state of no resources.
-func Empty(site resource.Site) *State { return &State{site: site} }
-
-// FromScratch derives everything from src.
-func FromScratch(site resource.Site, src Source) *State { return Empty(site) }
-
-// Derive returns the state of src, which differs from that of prev in the
-// resources touched, and the rows that changed.
-func Derive(prev *State, src Source, touched []resource.ID) (*State, []Changed) { return prev, nil }
-
-// Destination returns a row, or nil.
-func (s *State) Destination(id resource.ID) *Destination { return nil }
-
-// Destinations yields the destinations of a mesh, in order of type and name.
-func (s *State) Destinations(mesh string) iter.Seq[*Destination] {
-	return func(func(*Destination) bool) {}
-}
-
-// DestinationsByLabels returns the destinations of a type and mesh that have all
-// the labels, best first: local ones, then the oldest, then by name.
-func (s *State) DestinationsByLabels(mesh string, t resource.Type, labels map[string]string) []*Destination {
-	return nil
-}
-
-// Endpoints returns the endpoints of a port, or nil.
-func (s *State) Endpoints(k EndpointsKey) *Endpoints { return nil }

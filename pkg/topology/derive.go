@@ -1,0 +1,288 @@
+package topology
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/atoll-mesh/atoll/pkg/kind"
+	"github.com/atoll-mesh/atoll/pkg/resource"
+)
+
+// FromScratch derives everything from src.
+func FromScratch(site resource.Site, src Source) *State {
+	var ids []resource.ID
+	for _, t := range []resource.Type{kind.Dataplane, kind.MeshService} {
+		for o := range src.List(t, "") {
+			ids = append(ids, o.ID)
+		}
+	}
+	s, _ := Derive(Empty(site), src, ids)
+	return s
+}
+
+// Derive returns the state of src, which differs from that of prev in the
+// resources touched, and the rows that changed. Its work is proportional to
+// what the touched resources can reach. A row that comes out equal keeps its
+// pointer and is not listed.
+func Derive(prev *State, src Source, touched []resource.ID) (*State, []Changed) {
+	var dataplanes, services []resource.ID
+	for _, id := range touched {
+		switch {
+		case id.Type == kind.MeshService:
+			services = append(services, id)
+		case id.Type == kind.Dataplane && !prev.site.Global: // a global serves no proxies
+			dataplanes = append(dataplanes, id)
+		}
+	}
+	if len(dataplanes)+len(services) == 0 {
+		return prev, nil
+	}
+	d := derivation{
+		State:   prev.fork(),
+		rebuild: map[string]*service{},
+		patch:   map[string]*patch{},
+	}
+	for _, id := range dataplanes {
+		d.dataplane(id, src.Get(id))
+	}
+	for _, id := range services {
+		d.meshService(id, src.Get(id))
+	}
+	for _, svc := range d.rebuild {
+		d.rebuildEndpoints(svc)
+	}
+	for key, p := range d.patch {
+		if d.rebuild[key] == nil {
+			d.patchEndpoints(p)
+		}
+	}
+	d.publish()
+	slices.SortFunc(d.changed, compareChanged)
+	return d.State, slices.Compact(d.changed)
+}
+
+func compareChanged(a, b Changed) int {
+	if a.Endpoints != b.Endpoints {
+		if b.Endpoints {
+			return -1
+		}
+		return 1
+	}
+	return a.ID.Compare(b.ID)
+}
+
+// derivation is one run of Derive.
+type derivation struct {
+	*State
+	changed []Changed
+	rebuild map[string]*service // by row key: look at all members again
+	patch   map[string]*patch   // by row key: replace what some members serve
+}
+
+// patch is a service and those of its present or former members that changed.
+type patch struct {
+	id      resource.ID
+	members map[resource.ID]bool
+}
+
+// dataplane replaces the row of a Dataplane; o is nil when it is gone.
+func (d *derivation) dataplane(id resource.ID, o *resource.Object) {
+	key := rowKey(id)
+	old, _ := d.proxies.Get(key)
+	var row *proxy
+	if o != nil {
+		row = proxyOf(d.site, o)
+	}
+	if old == nil && row == nil || old != nil && row != nil && old.equal(row) {
+		return
+	}
+	// A service that is touched too may select by other labels only from here
+	// on; it is rebuilt, so that what is noted for it here does not matter.
+	affected := func(svc *service) {
+		k := rowKey(svc.id)
+		if d.patch[k] == nil {
+			d.patch[k] = &patch{id: svc.id, members: map[resource.ID]bool{}}
+		}
+		d.patch[k].members[id] = true
+	}
+	if old != nil {
+		d.selectors(old, affected)
+	}
+	if row != nil {
+		d.selectors(row, affected)
+	}
+	switch {
+	case old != nil && row != nil && maps.Equal(old.labels, row.labels):
+		d.proxies.Set(key, row)
+		return
+	case old != nil:
+		d.members.removeAll(id.Mesh, old.labels, key)
+		d.members.remove(everything(id.Mesh), key)
+		d.proxies.Delete(key)
+	}
+	if row != nil {
+		d.members.addAll(id.Mesh, row.labels, key)
+		d.members.add(everything(id.Mesh), key)
+		d.proxies.Set(key, row)
+	}
+}
+
+// meshService replaces the rows of a MeshService; o is nil when it is gone.
+func (d *derivation) meshService(id resource.ID, o *resource.Object) {
+	key := rowKey(id)
+	oldRow, _ := d.destinations.Get(key)
+	var row *Destination
+	if o != nil {
+		row = destinationOf(d.site, o)
+	}
+	switch {
+	case oldRow == nil && row == nil:
+		return
+	case oldRow == nil || row == nil || !oldRow.equal(row):
+		d.destination(id, oldRow, row)
+	}
+	if d.site.Global {
+		return
+	}
+	d.endpointRows(id, oldRow, row)
+
+	old, _ := d.services.Get(key)
+	var svc *service
+	if row != nil && row.Local {
+		svc = serviceOf(row, o)
+	}
+	if old != nil && svc != nil && old.equal(svc) {
+		return
+	}
+	if old != nil {
+		d.selecting.remove(old.at, key)
+		d.services.Delete(key)
+	}
+	if svc == nil {
+		svc = &service{id: id} // selects nothing, so that its endpoints go
+		if row != nil {
+			for _, p := range row.Ports {
+				svc.ports = append(svc.ports, target{section: p.Section})
+			}
+		}
+		d.rebuild[key] = svc
+		return
+	}
+	switch svc.selects {
+	case byName:
+		svc.at = named(id.Mesh, svc.ref)
+	case all:
+		svc.at = everything(id.Mesh)
+	case byLabels:
+		svc.at = d.selecting.rarest(id.Mesh, svc.labels)
+	}
+	if svc.selects != nothing {
+		d.selecting.add(svc.at, key)
+	}
+	d.services.Set(key, svc)
+	d.rebuild[key] = svc
+}
+
+func (d *derivation) destination(id resource.ID, old, row *Destination) {
+	key := rowKey(id)
+	if old == nil || row == nil || !maps.Equal(old.Labels, row.Labels) {
+		if old != nil {
+			d.byLabel.removeAll(id.Mesh, old.displayed(), key)
+		}
+		if row != nil {
+			d.byLabel.addAll(id.Mesh, row.displayed(), key)
+		}
+	}
+	if row != nil {
+		d.destinations.Set(key, row)
+	} else {
+		d.destinations.Delete(key)
+	}
+	d.changed = append(d.changed, Changed{ID: id})
+}
+
+// endpointRows removes the rows of ports that are gone and adds empty ones for
+// new ports.
+func (d *derivation) endpointRows(id resource.ID, old, row *Destination) {
+	var was, is []Port
+	if old != nil {
+		was = old.Ports
+	}
+	if row != nil {
+		is = row.Ports
+	}
+	has := func(list []Port, p Port) bool {
+		return slices.ContainsFunc(list, func(q Port) bool { return q.Section == p.Section })
+	}
+	for _, p := range was {
+		if !has(is, p) {
+			k := EndpointsKey{id, p.Section}.ID()
+			d.endpoints.Delete(rowKey(k))
+			d.changed = append(d.changed, Changed{ID: k, Endpoints: true})
+		}
+	}
+	for _, p := range is {
+		if !has(was, p) {
+			d.setEndpoints(EndpointsKey{id, p.Section}, nil)
+		}
+	}
+}
+
+// rebuildEndpoints makes the rows of svc from all its members.
+func (d *derivation) rebuildEndpoints(svc *service) {
+	lists := make([][]Endpoint, len(svc.ports))
+	d.selected(svc, func(p *proxy) bool {
+		for i, t := range svc.ports {
+			lists[i] = p.endpoints(lists[i], t)
+		}
+		return true
+	})
+	for i, t := range svc.ports {
+		d.setEndpoints(EndpointsKey{svc.id, t.section}, lists[i])
+	}
+}
+
+// patchEndpoints replaces what the changed members of a service serve.
+func (d *derivation) patchEndpoints(p *patch) {
+	svc, ok := d.services.Get(rowKey(p.id))
+	if !ok {
+		return
+	}
+	for _, t := range svc.ports {
+		key := EndpointsKey{svc.id, t.section}
+		old := d.State.Endpoints(key)
+		list := make([]Endpoint, 0, len(old.List)+len(p.members))
+		for _, e := range old.List {
+			if !p.members[e.Proxy] {
+				list = append(list, e)
+			}
+		}
+		for id := range p.members {
+			if row, ok := d.proxies.Get(rowKey(id)); ok && svc.matches(row) {
+				list = row.endpoints(list, t)
+			}
+		}
+		d.setEndpoints(key, list)
+	}
+}
+
+// setEndpoints stores a row unless it equals the old one. The list becomes the
+// row's own.
+func (d *derivation) setEndpoints(key EndpointsKey, list []Endpoint) {
+	slices.SortStableFunc(list, compareEndpoints)
+	// Of inbounds of one proxy at the same address the first counts.
+	list = slices.CompactFunc(list, func(a, b Endpoint) bool { return compareEndpoints(a, b) == 0 })
+	old := d.State.Endpoints(key)
+	if old != nil && slices.EqualFunc(old.List, list, func(a, b Endpoint) bool { return a.equal(&b) }) {
+		return
+	}
+	id := key.ID()
+	d.endpoints.Set(rowKey(id), &Endpoints{Key: key, List: list})
+	d.changed = append(d.changed, Changed{ID: id, Endpoints: true})
+}
+
+func compareEndpoints(a, b Endpoint) int {
+	return cmp.Or(strings.Compare(a.Address, b.Address), cmp.Compare(a.Port, b.Port), a.Proxy.Compare(b.Proxy))
+}
