@@ -2,9 +2,8 @@
 
 BINARIES := atoll-cp atoll-dp atollctl
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 OBSERVE := github.com/atoll-mesh/atoll/pkg/observe
-LDFLAGS := -s -w -X $(OBSERVE).version=$(VERSION) -X $(OBSERVE).commit=$(COMMIT)
+LDFLAGS := -s -w -X $(OBSERVE).version=$(VERSION)
 
 build:
 	@mkdir -p build/bin

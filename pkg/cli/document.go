@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -234,15 +235,46 @@ func yamlPosition(b []byte, source string, err error) string {
 	return fmt.Sprintf("%s:%d:%d", source, line, col)
 }
 
-// plain turns a node into what encoding/json would have decoded.
+// maxNodes bounds what one document may grow to through aliases, so that a few
+// lines cannot fill the memory.
+const maxNodes = 1_000_000
+
+// plainer turns nodes into what encoding/json would have decoded.
+type plainer struct {
+	source string
+	nodes  int
+	within map[*yaml.Node]bool // anchors being expanded
+}
+
 func plain(n *yaml.Node, source string) (any, error) {
+	p := &plainer{source: source, within: map[*yaml.Node]bool{}}
+	return p.value(n)
+}
+
+func (p *plainer) reject(n *yaml.Node, format string, args ...any) error {
+	return failWith(exitRejected, "%s:%d:%d: %s", p.source, n.Line, n.Column, fmt.Sprintf(format, args...))
+}
+
+func (p *plainer) value(n *yaml.Node) (any, error) {
+	if p.nodes++; p.nodes > maxNodes {
+		return nil, p.reject(n, "the document is too large with its aliases expanded")
+	}
 	switch n.Kind {
 	case yaml.AliasNode:
-		return plain(n.Alias, source)
+		if p.within[n.Alias] {
+			return nil, p.reject(n, "the alias *%s contains itself", n.Value)
+		}
+		p.within[n.Alias] = true
+		defer delete(p.within, n.Alias)
+		return p.value(n.Alias)
 	case yaml.SequenceNode:
+		if n.Anchor != "" {
+			p.within[n] = true
+			defer delete(p.within, n)
+		}
 		list := make([]any, len(n.Content))
 		for i, c := range n.Content {
-			v, err := plain(c, source)
+			v, err := p.value(c)
 			if err != nil {
 				return nil, err
 			}
@@ -250,28 +282,49 @@ func plain(n *yaml.Node, source string) (any, error) {
 		}
 		return list, nil
 	case yaml.MappingNode:
-		m := make(map[string]any, len(n.Content)/2)
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			key := n.Content[i]
-			if key.Kind != yaml.ScalarNode {
-				return nil, failWith(exitRejected, "%s:%d:%d: a key must be a string", source, key.Line, key.Column)
-			}
-			v, err := plain(n.Content[i+1], source)
-			if err != nil {
-				return nil, err
-			}
-			if merged, ok := v.(map[string]any); ok && key.Tag == "!!merge" {
-				for k, mv := range merged {
-					if _, set := m[k]; !set {
-						m[k] = mv
-					}
-				}
+		if n.Anchor != "" {
+			p.within[n] = true
+			defer delete(p.within, n)
+		}
+		return p.mapping(n)
+	}
+	return p.scalar(n)
+}
+
+func (p *plainer) mapping(n *yaml.Node) (any, error) {
+	m := make(map[string]any, len(n.Content)/2)
+	var merged []map[string]any
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key := n.Content[i]
+		if key.Kind != yaml.ScalarNode {
+			return nil, p.reject(key, "a key must be a string")
+		}
+		v, err := p.value(n.Content[i+1])
+		if err != nil {
+			return nil, err
+		}
+		if key.Tag == "!!merge" {
+			if from, ok := v.(map[string]any); ok {
+				merged = append(merged, from)
 				continue
 			}
-			m[key.Value] = v
 		}
-		return m, nil
+		if _, twice := m[key.Value]; twice {
+			return nil, p.reject(key, "the key %q stands here twice", key.Value)
+		}
+		m[key.Value] = v
 	}
+	for _, from := range merged {
+		for k, v := range from {
+			if _, set := m[k]; !set {
+				m[k] = v
+			}
+		}
+	}
+	return m, nil
+}
+
+func (p *plainer) scalar(n *yaml.Node) (any, error) {
 	switch n.Tag {
 	case "!!null":
 		return nil, nil
@@ -284,8 +337,8 @@ func plain(n *yaml.Node, source string) (any, error) {
 			return json.Number(n.Value), nil
 		}
 		var v float64
-		if err := n.Decode(&v); err != nil {
-			return nil, failWith(exitRejected, "%s:%d:%d: %q is no number that JSON can hold", source, n.Line, n.Column, n.Value)
+		if err := n.Decode(&v); err != nil || math.IsInf(v, 0) || math.IsNaN(v) {
+			return nil, p.reject(n, "%q is no number that JSON can hold", n.Value)
 		}
 		return v, nil
 	}

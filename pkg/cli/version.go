@@ -13,7 +13,7 @@ func (a *app) versionCmd() *cobra.Command {
 		Use: "version", Short: "Print the version of atollctl and of the server", Example: `  atollctl version`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			fmt.Fprintf(a.out, "Client: atollctl %s\n", observe.Version())
+			fmt.Fprintf(a.out, "Client: %s\n", observe.ReadBuild())
 			cl, err := a.connect()
 			if err != nil {
 				return err
