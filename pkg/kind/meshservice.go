@@ -185,7 +185,19 @@ func meshServiceKind() *resource.Kind {
 		},
 		Validate: validateMeshService,
 		Warnings: sniWarnings,
+		Admit:    admitMeshService,
 	})
+}
+
+// admitMeshService keeps what the control plane says about a service when a
+// user writes it again.
+func admitMeshService(_ resource.Site, o, old *resource.Object) (map[string]string, any) {
+	if old == nil {
+		return o.Labels, o.Spec
+	}
+	spec, before := *resource.SpecOf[MeshServiceSpec](o), resource.SpecOf[MeshServiceSpec](old)
+	spec.State, spec.Identities = before.State, before.Identities
+	return o.Labels, &spec
 }
 
 func validateMeshService(o *resource.Object) resource.FieldErrors {

@@ -88,15 +88,19 @@ func (s Site) ComputeLabels(k *Kind, name, mesh string, given map[string]string)
 
 // Admit returns o as it is stored when a user, an agent or this control plane
 // writes it: with the labels that the API computes and with what its kind
-// derives. Old is the stored resource, nil when o is new. Like ComputeLabels it
-// is not for resources received from another control plane.
+// derives. Old is the stored resource, nil when o is new; its status remains
+// unless o brings one. Like ComputeLabels it is not for resources received from
+// another control plane.
 func (s Site) Admit(o, old *Object) (*Object, error) {
-	meta, spec := o.Meta, o.Spec
+	meta, spec, status := o.Meta, o.Spec, o.Status
+	if status == nil && old != nil {
+		status = old.Status
+	}
 	if o.Kind.Admit != nil {
 		meta.Labels, spec = o.Kind.Admit(s, o, old)
 	}
 	meta.Labels = s.ComputeLabels(o.Kind, o.Name, o.Mesh, meta.Labels)
-	return o.Kind.New(meta, spec, o.Status)
+	return o.Kind.New(meta, spec, status)
 }
 
 // MatchLabels reports whether labels contain every pair of the selector.
