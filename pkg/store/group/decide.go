@@ -73,12 +73,14 @@ func refusal(c *Call, stored map[resource.ID]Stored, holds func(lease.Fence) boo
 func record(op *store.Op, old Stored, exists bool, next store.Revision, now time.Time) *store.Record {
 	r := &store.Record{
 		ID:       op.ID,
-		Labels:   maps.Clone(op.Labels),
-		Spec:     bytes.Clone(op.Spec),
-		Status:   bytes.Clone(op.Status),
+		Spec:     some(op.Spec),
+		Status:   some(op.Status),
 		Version:  next,
 		Created:  now,
 		Modified: now,
+	}
+	if len(op.Labels) > 0 {
+		r.Labels = maps.Clone(op.Labels)
 	}
 	if exists {
 		r.Created = old.Created
@@ -87,6 +89,14 @@ func record(op *store.Op, old Stored, exists bool, next store.Revision, now time
 		r.Modified = Timestamp(op.Modified)
 	}
 	return r
+}
+
+// some copies bytes. Empty and absent are one thing to a store: nil.
+func some(b []byte) []byte {
+	if len(b) == 0 {
+		return nil
+	}
+	return bytes.Clone(b)
 }
 
 // check refuses ops that no store may take, so that all stores take the same.
