@@ -15,63 +15,45 @@ import (
 
 	"github.com/atoll-mesh/atoll/pkg/delta"
 	"github.com/atoll-mesh/atoll/pkg/ir"
-)
-
-// Type URLs of the resources that are made here.
-const (
-	ListenerType = "type.googleapis.com/envoy.config.listener.v3.Listener"
-	RouteType    = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
-	ClusterType  = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
-	LoadType     = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+	"github.com/atoll-mesh/atoll/pkg/xds"
 )
 
 // Listener encodes a listener as the resource of that name.
-func Listener(l *ir.Listener) *delta.Resource {
-	return resource(l.Name, ListenerType, listener(l))
-}
+func Listener(l *ir.Listener) *delta.Resource { return encode(l.Name, xds.Listeners, listener(l)) }
 
 // Route encodes a route configuration as the resource of that name.
-func Route(c *ir.RouteConfig) *delta.Resource {
-	return resource(c.Name, RouteType, routeConfig(c))
-}
+func Route(c *ir.RouteConfig) *delta.Resource { return encode(c.Name, xds.Routes, routeConfig(c)) }
 
 // Cluster encodes a cluster as the resource of that name.
-func Cluster(c *ir.Cluster) *delta.Resource {
-	return resource(c.Name, ClusterType, cluster(c))
-}
+func Cluster(c *ir.Cluster) *delta.Resource { return encode(c.Name, xds.Clusters, cluster(c)) }
 
 // Load encodes the endpoints of a cluster as the resource of its name.
-func Load(l *ir.ClusterLoad) *delta.Resource {
-	return resource(l.Cluster, LoadType, load(l))
-}
+func Load(l *ir.ClusterLoad) *delta.Resource { return encode(l.Cluster, xds.Endpoints, load(l)) }
 
-// Resources encodes all of a layer: type URL to resources, in the layer's order.
-func Resources(c *ir.Config) map[string][]*delta.Resource {
-	return map[string][]*delta.Resource{
-		ListenerType: each(c.Listeners, Listener),
-		RouteType:    each(c.Routes, Route),
-		ClusterType:  each(c.Clusters, Cluster),
-		LoadType:     each(c.Loads, Load),
+// Resources encodes all of a layer, ready for xds.NewLayer. Of resources with
+// the same name the last counts.
+func Resources(c *ir.Config) xds.Changes {
+	out := xds.Changes{}
+	for _, l := range c.Listeners {
+		out.Put(xds.Listeners, Listener(l))
 	}
-}
-
-func each[T any](in []T, f func(T) *delta.Resource) []*delta.Resource {
-	out := make([]*delta.Resource, len(in))
-	for i, x := range in {
-		out[i] = f(x)
+	for _, r := range c.Routes {
+		out.Put(xds.Routes, Route(r))
+	}
+	for _, x := range c.Clusters {
+		out.Put(xds.Clusters, Cluster(x))
+	}
+	for _, l := range c.Loads {
+		out.Put(xds.Endpoints, Load(l))
 	}
 	return out
 }
 
-// resource encodes m. The version is a 128-bit hash of the bytes.
-func resource(name, typeURL string, m proto.Message) *delta.Resource {
+// encode makes the resource of m, whose version is a 128-bit hash of its bytes.
+func encode(name string, t xds.Type, m proto.Message) *delta.Resource {
 	b := marshal(m)
 	sum := xxh3.Hash128(b).Bytes()
-	return &delta.Resource{
-		Name:    name,
-		Version: base64.RawURLEncoding.EncodeToString(sum[:]),
-		Body:    &anypb.Any{TypeUrl: typeURL, Value: b},
-	}
+	return delta.NewResource(name, base64.RawURLEncoding.EncodeToString(sum[:]), t.URL(), b)
 }
 
 // marshal gives the same bytes for the same message, within one build of Atoll.

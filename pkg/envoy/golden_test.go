@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,6 +18,7 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/envoy"
 	"github.com/atoll-mesh/atoll/pkg/envoy/envoytest"
 	"github.com/atoll-mesh/atoll/pkg/ir"
+	"github.com/atoll-mesh/atoll/pkg/xds"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -81,13 +84,12 @@ func readIR(t *testing.T, file string) (sentence string, cfg *ir.Config) {
 func toYAML(t *testing.T, cfg *ir.Config) []byte {
 	t.Helper()
 	out := map[string][]json.RawMessage{}
-	keys := map[string]string{
-		envoy.ListenerType: "listeners", envoy.RouteType: "routes",
-		envoy.ClusterType: "clusters", envoy.LoadType: "endpoints",
+	keys := map[xds.Type]string{
+		xds.Listeners: "listeners", xds.Routes: "routes", xds.Clusters: "clusters", xds.Endpoints: "endpoints",
 	}
 	for typ, rs := range envoy.Resources(cfg) {
-		for _, r := range rs {
-			m, err := r.Body.UnmarshalNew()
+		for _, name := range slices.Sorted(maps.Keys(rs)) {
+			m, err := rs[name].Body.UnmarshalNew()
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
@@ -21,8 +22,10 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/atoll-mesh/atoll/pkg/delta"
 	"github.com/atoll-mesh/atoll/pkg/envoy"
 	"github.com/atoll-mesh/atoll/pkg/ir"
+	"github.com/atoll-mesh/atoll/pkg/xds"
 )
 
 // Binary is the path of Envoy: $ENVOY, else envoy in $PATH, else the one that
@@ -113,7 +116,7 @@ func bootstrap() *bootstrapv3.Bootstrap {
 
 func add(to *bootstrapv3.Bootstrap_StaticResources, prefix string, c *ir.Config) error {
 	all := envoy.Resources(c)
-	for _, r := range all[envoy.ListenerType] {
+	for _, r := range sorted(all[xds.Listeners]) {
 		l := &listenerv3.Listener{}
 		if err := r.Body.UnmarshalTo(l); err != nil {
 			return err
@@ -121,7 +124,7 @@ func add(to *bootstrapv3.Bootstrap_StaticResources, prefix string, c *ir.Config)
 		l.Name = prefix + l.Name
 		to.Listeners = append(to.Listeners, l)
 	}
-	for _, r := range all[envoy.RouteType] {
+	for _, r := range sorted(all[xds.Routes]) {
 		rc := &routev3.RouteConfiguration{}
 		if err := r.Body.UnmarshalTo(rc); err != nil {
 			return err
@@ -132,7 +135,7 @@ func add(to *bootstrapv3.Bootstrap_StaticResources, prefix string, c *ir.Config)
 		}
 		to.Listeners = append(to.Listeners, l)
 	}
-	for _, r := range all[envoy.ClusterType] {
+	for _, r := range sorted(all[xds.Clusters]) {
 		cl := &clusterv3.Cluster{}
 		if err := r.Body.UnmarshalTo(cl); err != nil {
 			return err
@@ -143,7 +146,7 @@ func add(to *bootstrapv3.Bootstrap_StaticResources, prefix string, c *ir.Config)
 		}
 		to.Clusters = append(to.Clusters, cl)
 	}
-	for _, r := range all[envoy.LoadType] {
+	for _, r := range sorted(all[xds.Endpoints]) {
 		cla := &endpointv3.ClusterLoadAssignment{}
 		if err := r.Body.UnmarshalTo(cla); err != nil {
 			return err
@@ -183,4 +186,8 @@ func routerOnly() []*hcmv3.HttpFilter {
 			TypeUrl: "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
 		}},
 	}}
+}
+
+func sorted(rs map[string]*delta.Resource) []*delta.Resource {
+	return slices.SortedFunc(maps.Values(rs), func(a, b *delta.Resource) int { return strings.Compare(a.Name, b.Name) })
 }
