@@ -40,6 +40,9 @@ func listener(l *ir.Listener) *listenerv3.Listener {
 	if l.Direction == ir.Inbound || l.ReusePort {
 		out.EnableReusePort = wrapperspb.Bool(l.ReusePort)
 	}
+	for _, a := range l.Also {
+		out.AdditionalAddresses = append(out.AdditionalAddresses, &listenerv3.AdditionalAddress{Address: socketAddress(a.Address, a.Port)})
+	}
 	inspect := false
 	for _, c := range l.Chains {
 		out.FilterChains = append(out.FilterChains, chain(c))

@@ -36,6 +36,7 @@ type Listener struct {
 	Direction Direction `json:"direction"`
 	Address   string    `json:"address"`
 	Port      uint32    `json:"port"`
+	Also      []Address `json:"also,omitempty"`      // further addresses of the same listener
 	NoBind    bool      `json:"noBind,omitempty"`    // reached through a redirecting listener only
 	ReusePort bool      `json:"reusePort,omitempty"` // one socket per worker
 	// OriginalDst hands each connection to the listener of its first destination.
@@ -43,6 +44,12 @@ type Listener struct {
 	// Tags appear in the metadata io.kuma.tags, which tools read.
 	Tags   map[string]string `json:"tags,omitempty"`
 	Chains []*Chain          `json:"chains"`
+}
+
+// Address is an IP address and a port.
+type Address struct {
+	Address string `json:"address"`
+	Port    uint32 `json:"port"`
 }
 
 // Chain handles the connections that its Match selects; HTTP or TCP is set.
