@@ -31,6 +31,9 @@ func Follow(ctx context.Context, st store.Store, v *View) error {
 			loaded = err == nil
 		}
 		if loaded {
+			v.loadOnce.Do(func() { close(v.loaded) })
+		}
+		if loaded {
 			err = catchUp(ctx, st, v)
 		}
 		wait := safetyReread

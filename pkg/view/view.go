@@ -25,6 +25,9 @@ type View struct {
 	log   *slog.Logger
 	root  atomic.Pointer[Snapshot]
 
+	loadOnce sync.Once
+	loaded   chan struct{}
+
 	// mu guards subs and history. It is taken after the root was swapped and
 	// never held while anybody else's code runs.
 	mu      sync.Mutex
@@ -43,7 +46,7 @@ type touched struct {
 // New makes an empty view at revision 0. Objects of kinds that are not listed
 // are left out.
 func New(kinds *resource.Kinds, site resource.Site, log *slog.Logger) *View {
-	v := &View{kinds: kinds, site: site, log: log, subs: map[*Subscription]struct{}{}}
+	v := &View{kinds: kinds, site: site, log: log, subs: map[*Subscription]struct{}{}, loaded: make(chan struct{})}
 	v.root.Store(&Snapshot{
 		kinds: kinds, site: site,
 		tables: map[resource.Type]*table{},
@@ -55,6 +58,10 @@ func New(kinds *resource.Kinds, site resource.Site, log *slog.Logger) *View {
 
 // Snapshot returns the newest snapshot. It is never nil and never changes.
 func (v *View) Snapshot() *Snapshot { return v.root.Load() }
+
+// Loaded is closed once the store was read for the first time. Before that the
+// view is empty because nothing is known, not because there is nothing.
+func (v *View) Loaded() <-chan struct{} { return v.loaded }
 
 // Kinds is the list of kinds that the view knows.
 func (v *View) Kinds() *resource.Kinds { return v.kinds }
