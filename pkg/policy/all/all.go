@@ -1,0 +1,17 @@
+// Package all is the list of policies.
+package all
+
+import (
+	"github.com/atoll-mesh/atoll/pkg/policy"
+	"github.com/atoll-mesh/atoll/pkg/policy/meshhttproute"
+	"github.com/atoll-mesh/atoll/pkg/policy/meshtimeout"
+)
+
+// Policies returns every policy in order of application: routes first, then
+// what acts on the routes and clusters that exist by then.
+func Policies() []*policy.Def {
+	return []*policy.Def{
+		meshhttproute.Def,
+		meshtimeout.Def,
+	}
+}

@@ -1,0 +1,220 @@
+package policy
+
+import (
+	"fmt"
+
+	"github.com/atoll-mesh/atoll/pkg/ir"
+	"github.com/atoll-mesh/atoll/pkg/resource"
+)
+
+// Bodies are the parts of a spec that the engine works on.
+type Bodies[C any] struct {
+	TargetRef *ProxyRef
+	To        []To[C]
+	Rules     []Rule[C]
+	Default   *C
+}
+
+// To is an item of spec.to: configuration of clients, per destination.
+type To[C any] struct {
+	TargetRef ToRef `json:"targetRef"`
+	Default   C     `json:"default,omitzero"`
+}
+
+// Rule is an item of spec.rules: configuration of servers, per inbound.
+type Rule[C any] struct {
+	Matches []Match `json:"matches,omitzero"`
+	Default C       `json:"default,omitzero"`
+}
+
+// Item is a configuration and where it was written.
+type Item[C any] struct {
+	Conf C
+	Origin
+}
+
+// Origin is the place in a policy that a configuration comes from.
+type Origin struct {
+	Policy *resource.Object
+	Index  int // in spec.to or spec.rules; 0 for spec.default
+}
+
+// Hooks are what a policy does beyond being matched, ordered and merged.
+// S is its spec, C the mergeable part of it. Hooks are pure: no clock, no I/O,
+// nothing global; they must not keep or change what they are given except the
+// IR.
+type Hooks[S, C any] struct {
+	// Bodies reads a spec. Required.
+	Bodies func(*S) Bodies[C]
+	// To lists the kinds that spec.to[].targetRef may have; empty when there is
+	// no spec.to.
+	To []resource.Type
+	// HasRules tells that there is spec.rules, and Matches how its matches are
+	// checked.
+	HasRules bool
+	Matches  Matches
+	// Validate returns what the engine does not check by itself. It checks
+	// references and matches.
+	Validate func(*S) resource.FieldErrors
+	// Merge joins configurations given in ascending precedence. Nil: the fields
+	// that are set later win (see merge.go).
+	Merge func([]Item[C]) C
+	// Always runs Outbound, Cluster and Inbound with a zero C where no policy
+	// applies, for policies that have built-in defaults.
+	Always bool
+	// Outbound writes the configuration for o.Dest into the listener and routes.
+	Outbound func(C, *Outbound)
+	// Route writes the configuration of a route that a policy named by itself.
+	// It runs after Outbound, only for routes with a configuration of their own,
+	// which does not contain the one of the destination.
+	Route func(C, *ir.Route)
+	// Cluster writes the configuration for a backend into its cluster.
+	Cluster func(C, Dest, *ir.Cluster)
+	// Inbound writes the configuration of one inbound.
+	Inbound func(InboundRules[C], *Inbound)
+	// Proxy writes the configuration of the whole proxy (spec.default).
+	Proxy func(C, *ir.Config)
+	// Reads names what Outbound looks up besides C, so that digests cover it.
+	// A policy whose Outbound calls Outbound.Backend or Outbound.Own has it.
+	Reads func(C, *Reads)
+}
+
+// Def is one policy kind: its resource kind and its hooks with types erased.
+// Confs are held as pointers to C.
+type Def struct {
+	kind     *resource.Kind
+	always   bool
+	bodies   func(spec any) bodies
+	merge    func([]item) any
+	zero     any
+	outbound func(any, *Outbound)
+	route    func(any, *ir.Route)
+	cluster  func(any, Dest, *ir.Cluster)
+	inbound  func([]*ruleEntry, *Inbound)
+	proxy    func(any, *ir.Config)
+	reads    func(any, *Reads)
+}
+
+// item is an Item with its type erased.
+type item struct {
+	conf any
+	Origin
+}
+
+type bodies struct {
+	target *ProxyRef
+	to     []toBody
+	rules  []ruleBody
+	def    any // nil: none
+}
+
+type toBody struct {
+	ref  TargetRef
+	conf any
+}
+
+type ruleBody struct {
+	matches []Match
+	conf    any
+}
+
+// Define describes a policy kind. names are those of the API. It panics on a
+// conf that cannot be merged, which is a programming error.
+func Define[S, C any](names resource.Names, h Hooks[S, C]) *Def {
+	merge := h.Merge
+	if merge == nil {
+		fold := Merger[C]()
+		merge = func(items []Item[C]) C {
+			confs := make([]C, len(items))
+			for i := range items {
+				confs[i] = items[i].Conf
+			}
+			return fold(confs...)
+		}
+	}
+	d := &Def{always: h.Always, zero: new(C)}
+	d.kind = resource.Define[S, resource.NoStatus](resource.Kind{
+		Names:  names,
+		Scope:  resource.ScopeMesh,
+		Flows:  resource.GlobalToZone | resource.ZoneToGlobal | resource.AcrossZones,
+		Policy: &resource.PolicyInfo{HasTo: len(h.To) > 0, HasRules: h.HasRules},
+		Validate: func(o *resource.Object) resource.FieldErrors {
+			spec, ok := o.Spec.(*S)
+			if !ok {
+				panic(fmt.Sprintf("policy: %s is not a %s", o.ID, names.Type))
+			}
+			errs := validate(h.Bodies(spec), h.To, h.Matches)
+			if h.Validate != nil {
+				errs = append(errs, h.Validate(spec)...)
+			}
+			return errs
+		},
+	})
+	d.bodies = func(spec any) bodies { return eraseBodies(h.Bodies(spec.(*S))) }
+	d.merge = func(items []item) any {
+		typed := make([]Item[C], len(items))
+		for i, it := range items {
+			typed[i] = Item[C]{Conf: *it.conf.(*C), Origin: it.Origin}
+		}
+		out := merge(typed)
+		return &out
+	}
+	if h.Outbound != nil {
+		d.outbound = func(c any, o *Outbound) { h.Outbound(*c.(*C), o) }
+	}
+	if h.Route != nil {
+		d.route = func(c any, r *ir.Route) { h.Route(*c.(*C), r) }
+	}
+	if h.Cluster != nil {
+		d.cluster = func(c any, b Dest, cl *ir.Cluster) { h.Cluster(*c.(*C), b, cl) }
+	}
+	if h.Proxy != nil {
+		d.proxy = func(c any, p *ir.Config) { h.Proxy(*c.(*C), p) }
+	}
+	if h.Reads != nil {
+		d.reads = func(c any, r *Reads) { h.Reads(*c.(*C), r) }
+	}
+	if h.Inbound != nil {
+		d.inbound = func(rules []*ruleEntry, in *Inbound) {
+			typed := InboundRules[C]{merge: merge}
+			for _, r := range rules {
+				typed.List = append(typed.List, InboundRule[C]{Match: r.match, Item: Item[C]{Conf: *r.conf.(*C), Origin: r.origin()}})
+			}
+			h.Inbound(typed, in)
+		}
+	}
+	return d
+}
+
+// Kind is the resource kind of the policy, for the list of kinds.
+func (d *Def) Kind() *resource.Kind { return d.kind }
+
+func eraseBodies[C any](b Bodies[C]) bodies {
+	out := bodies{target: b.TargetRef}
+	for i := range b.To {
+		out.to = append(out.to, toBody{ref: b.To[i].TargetRef.TargetRef, conf: &b.To[i].Default})
+	}
+	for i := range b.Rules {
+		out.rules = append(out.rules, ruleBody{matches: b.Rules[i].Matches, conf: &b.Rules[i].Default})
+	}
+	if b.Default != nil {
+		out.def = b.Default
+	}
+	return out
+}
+
+func validate[C any](b Bodies[C], to []resource.Type, how Matches) resource.FieldErrors {
+	var errs resource.FieldErrors
+	if b.TargetRef != nil {
+		b.TargetRef.validate(&errs, "spec.targetRef", proxyKinds, len(b.Rules) > 0)
+	}
+	for i, item := range b.To {
+		item.TargetRef.validate(&errs, fmt.Sprintf("spec.to[%d].targetRef", i), to, false)
+	}
+	for i, rule := range b.Rules {
+		for j, m := range rule.Matches {
+			m.validate(&errs, fmt.Sprintf("spec.rules[%d].matches[%d]", i, j), how)
+		}
+	}
+	return errs
+}

@@ -1,0 +1,194 @@
+package policy
+
+import (
+	"strconv"
+
+	mesh_proto "github.com/atoll-mesh/atoll/api/kuma/mesh/v1alpha1"
+	"github.com/atoll-mesh/atoll/pkg/ir"
+	"github.com/atoll-mesh/atoll/pkg/resource"
+)
+
+// Proxy is what of a Dataplane decides which policies select it.
+type Proxy struct {
+	Meta     *resource.Meta
+	Sections []Section // its inbounds, then the listeners of a zone proxy
+	Gateway  bool      // delegated gateway: no inbounds, but policies for clients apply
+}
+
+// Section is one inbound, or one listener of a zone proxy.
+type Section struct {
+	Name      string // its name, or its port as a number
+	Address   string // where it listens
+	Port      uint32
+	ZoneProxy bool
+}
+
+// ProxyOf reads a resource of kind Dataplane.
+func ProxyOf(dp *resource.Object) *Proxy {
+	n := resource.SpecOf[mesh_proto.Dataplane](dp).GetNetworking()
+	p := &Proxy{Meta: &dp.Meta, Gateway: n.GetGateway() != nil}
+	section := func(name, address string, port uint32, zoneProxy bool) {
+		if name == "" {
+			name = strconv.FormatUint(uint64(port), 10)
+		}
+		if address == "" {
+			address = n.GetAddress()
+		}
+		p.Sections = append(p.Sections, Section{Name: name, Address: address, Port: port, ZoneProxy: zoneProxy})
+	}
+	for _, in := range n.GetInbound() {
+		section(in.GetName(), in.GetAddress(), in.GetPort(), false)
+	}
+	for _, l := range n.GetListeners() {
+		section(l.GetName(), l.GetAddress(), l.GetPort(), true)
+	}
+	return p
+}
+
+// Options of a match.
+type Options struct {
+	Shadow bool // also apply policies with the effect "shadow"
+}
+
+// Matched is the policies that select one proxy.
+type Matched struct {
+	ix    *Index
+	proxy *Proxy
+	set   set
+	out   *matchedTo
+}
+
+// Match returns the policies that select a proxy of the mesh of the Index.
+func (ix *Index) Match(p *Proxy, opts Options) *Matched {
+	m := &Matched{ix: ix, proxy: p, set: newSet(ix.bits)}
+	for _, di := range ix.defs {
+		for _, pol := range di.policies {
+			if pol.selects(p, opts) {
+				m.set.add(pol.bit)
+			}
+		}
+	}
+	m.out = ix.outbound(m.set)
+	return m
+}
+
+func (pol *parsed) selects(p *Proxy, opts Options) bool {
+	if pol.shadow && !opts.Shadow {
+		return false
+	}
+	if pol.role != RoleProducer && !pol.nearby(p) {
+		return false
+	}
+	if pol.target.Kind == Mesh {
+		return true
+	}
+	return pol.target.Kind == Dataplane && p.Meta.Matches(pol.target.Labels) &&
+		(p.Gateway || pol.target.SectionName == "" || p.has(pol.target.SectionName))
+}
+
+// nearby tells whether a policy that is not a producer's may reach the proxy:
+// policies of a zone stay in their zone, those of a namespace in it.
+func (pol *parsed) nearby(p *Proxy) bool {
+	own, theirs := pol.obj.Labels, p.Meta.Labels
+	if own[resource.LabelOrigin] == resource.OriginZone && theirs[resource.LabelOrigin] == resource.OriginZone &&
+		own[resource.LabelZone] != "" && theirs[resource.LabelZone] != "" &&
+		own[resource.LabelZone] != theirs[resource.LabelZone] {
+		return false
+	}
+	if pol.role == RoleConsumer || pol.role == RoleWorkloadOwner {
+		ns := own[resource.LabelNamespace]
+		return ns != "" && ns == theirs[resource.LabelNamespace]
+	}
+	return true
+}
+
+func (p *Proxy) has(section string) bool {
+	for i := range p.Sections {
+		if p.Sections[i].Name == section {
+			return true
+		}
+	}
+	return false
+}
+
+// OutboundDigest identifies everything the matched policies say about
+// outbounds: proxies with equal digests have equal OutboundRules.
+func (m *Matched) OutboundDigest() Digest { return m.out.digest }
+
+// InboundDigest identifies everything the matched policies say about the
+// proxy's inbounds and about the proxy as a whole, given its Proxy.
+func (m *Matched) InboundDigest() Digest {
+	parts := make([]any, 0, 16)
+	for _, di := range m.ix.defs {
+		for _, p := range di.policies {
+			if m.set.has(p.bit) && (len(p.body.rules) > 0 || p.body.def != nil) {
+				parts = append(parts, p.rulesDigest, p.defaultDigest)
+			}
+		}
+	}
+	return digest(parts...)
+}
+
+// Policies yields the matched policies of one kind in ascending precedence.
+func (m *Matched) Policies(t resource.Type) []*resource.Object {
+	var out []*resource.Object
+	for _, di := range m.ix.defs {
+		if di.kind.Type != t {
+			continue
+		}
+		for _, p := range di.policies {
+			if m.set.has(p.bit) {
+				out = append(out, p.obj)
+			}
+		}
+	}
+	return out
+}
+
+// Proxy applies the policies that configure the proxy as a whole to its own
+// layer.
+func (m *Matched) Proxy(c *ir.Config) {
+	for _, di := range m.ix.defs {
+		if di.proxy == nil {
+			continue
+		}
+		if conf := m.proxyConf(di); conf != nil {
+			di.proxy(conf.conf, c)
+		}
+	}
+}
+
+func (m *Matched) proxyConf(di *defIndex) *merged {
+	var items []item
+	for _, p := range di.policies {
+		if m.set.has(p.bit) && p.body.def != nil {
+			items = append(items, item{conf: p.body.def, Origin: Origin{Policy: p.obj}})
+		}
+	}
+	if len(items) == 0 {
+		return nil
+	}
+	return di.join(items)
+}
+
+// merged is confs that became one, and where they came from in ascending order.
+type merged struct {
+	conf    any
+	origins []Origin
+}
+
+func (di *defIndex) join(items []item) *merged {
+	out := &merged{conf: di.merge(items)}
+	for _, it := range items {
+		out.origins = append(out.origins, it.Origin)
+	}
+	return out
+}
+
+// set is a set of policies of one Index.
+type set []byte
+
+func newSet(bits int) set { return make(set, (bits+7)/8) }
+
+func (s set) add(bit int)      { s[bit/8] |= 1 << (bit % 8) }
+func (s set) has(bit int) bool { return s[bit/8]&(1<<(bit%8)) != 0 }
