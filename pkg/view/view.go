@@ -159,8 +159,10 @@ func (v *View) Commit(commits []store.Commit) *Snapshot {
 		changes = append(changes, c.Changes...)
 	}
 	ids := make([]resource.ID, 0, len(changes))
+	listed := make(map[resource.ID]bool, len(changes))
 	for _, c := range changes {
-		if next.apply(c, v.log) {
+		if next.apply(c, v.log) && !listed[c.ID] {
+			listed[c.ID] = true
 			ids = append(ids, c.ID)
 		}
 	}
