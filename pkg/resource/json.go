@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -116,8 +117,11 @@ func (k *Kind) DecodeJSON(body []byte) (*Object, error) {
 	if err := d.Decode(&doc); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSyntax, err)
 	}
-	if d.More() {
-		return nil, fmt.Errorf("%w: more than one document", ErrSyntax)
+	if doc == nil {
+		return nil, fmt.Errorf("%w: null instead of an object", ErrSyntax)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%w: something follows the object", ErrSyntax)
 	}
 	var errs FieldErrors
 	meta := Meta{ID: ID{Type: k.Type}}

@@ -3,6 +3,7 @@ package resource
 import (
 	"hash/fnv"
 	"regexp"
+	"strings"
 )
 
 var (
@@ -24,6 +25,24 @@ func IsDNS1123Subdomain(s string) bool { return len(s) <= 253 && dns1123Subdomai
 
 // IsMeshName reports whether s may stand in the mesh field of a resource.
 func IsMeshName(s string) bool { return len(s) <= 253 && meshName.MatchString(s) }
+
+// IsLabelKey reports whether s may be the key of a label: a qualified name,
+// which is at most 63 characters after an optional DNS name and a slash.
+func IsLabelKey(s string) bool {
+	name := s
+	if prefix, rest, ok := strings.Cut(s, "/"); ok {
+		if !IsDNS1123Subdomain(prefix) {
+			return false
+		}
+		name = rest
+	}
+	return len(name) <= 63 && qualifiedPart.MatchString(name)
+}
+
+// IsLabelValue reports whether s may be the value of a label.
+func IsLabelValue(s string) bool {
+	return s == "" || len(s) <= 63 && qualifiedPart.MatchString(s)
+}
 
 // suffixAlphabet maps a hex digit, by its ASCII code modulo 27, to a letter or
 // digit that cannot form words. 0 and f share a letter; names in the field
