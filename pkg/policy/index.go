@@ -21,6 +21,7 @@ type Digest [16]byte
 type Index struct {
 	defs []*defIndex
 	bits int // number of policies
+	outs set // the policies that say something about outbounds
 	// outbounds and inbounds hold results per set of policies. They grow with
 	// the number of different sets, and go away with the Index.
 	outbounds sync.Map // set of policies → *matchedTo
@@ -43,8 +44,9 @@ type parsed struct {
 	role   string
 	shadow bool
 	body   bodies
-	// Digests of what the policy says and is, per body; zero when it has none.
-	toDigest, rulesDigest, defaultDigest Digest
+	// Digests of what the policy is and says about inbounds and the whole proxy;
+	// zero when it says nothing. Items of spec.to have their own.
+	rulesDigest, defaultDigest Digest
 }
 
 type toEntry struct {
@@ -82,10 +84,14 @@ func NewIndex(defs []*Def, list func(resource.Type) iter.Seq[*resource.Object]) 
 		}
 		ix.defs = append(ix.defs, di)
 	}
+	ix.outs = newSet(ix.bits)
 	routes := ix.routes()
 	for _, di := range ix.defs {
 		for _, p := range di.policies {
 			di.addEntries(p, routes)
+			if len(p.body.to) > 0 {
+				ix.outs.add(p.bit)
+			}
 		}
 		slices.SortFunc(di.to, compareTo)
 		slices.SortFunc(di.rules, compareRules)
@@ -127,40 +133,33 @@ func (d *Def) parse(o *resource.Object) *parsed {
 		p.body.rules = nil
 	}
 	who := identity(o)
-	if len(p.body.to) > 0 {
-		p.toDigest = digest(who, "to", bodyOf(o, p.body, "to"))
-	}
 	if len(p.body.rules) > 0 {
-		p.rulesDigest = digest(who, "rules", bodyOf(o, p.body, "rules"))
+		p.rulesDigest = digest(who, encode(p.target), rulesOf(o, p.body))
 	}
 	if p.body.def != nil {
-		p.defaultDigest = digest(who, "default", encode(p.body.def))
+		p.defaultDigest = digest(who, encode(p.body.def))
 	}
 	return p
 }
 
-// bodyOf encodes one body. A policy with a single body is its spec.
-func bodyOf(o *resource.Object, b bodies, which string) []byte {
-	switch {
-	case which == "to" && len(b.rules) > 0:
-		confs := make([]any, 0, 2*len(b.to))
-		for _, t := range b.to {
-			confs = append(confs, t.ref, t.conf)
-		}
-		return encode(confs)
-	case which == "rules" && len(b.to) > 0:
-		confs := make([]any, 0, 2*len(b.rules))
-		for _, r := range b.rules {
-			confs = append(confs, r.matches, r.conf)
-		}
-		return encode(confs)
+// rulesOf encodes the rules. A policy with nothing else is its spec.
+func rulesOf(o *resource.Object, b bodies) []byte {
+	if len(b.to) == 0 {
+		return o.SpecWire()
 	}
-	return o.SpecWire()
+	parts := make([]any, 0, 2*len(b.rules))
+	for _, r := range b.rules {
+		parts = append(parts, r.matches, r.conf)
+	}
+	return encode(parts)
 }
 
 func (di *defIndex) addEntries(p *parsed, routes []*resource.Object) {
 	who := identity(p.obj)
 	for i, t := range p.body.to {
+		if t.ref.Kind != Mesh && len(t.ref.Labels) == 0 {
+			continue // stored by an older version; it selects nothing
+		}
 		e := &toEntry{p: p, index: i, ref: narrowed(p, t.ref), conf: t.conf}
 		if e.ref.Kind == MeshHTTPRoute {
 			for _, r := range routes {

@@ -237,13 +237,9 @@ type matchedTo struct {
 }
 
 func (ix *Index) outbound(s set) *matchedTo {
-	only := newSet(ix.bits) // others must not tell proxies apart
-	for _, di := range ix.defs {
-		for _, p := range di.policies {
-			if s.has(p.bit) && len(p.body.to) > 0 {
-				only.add(p.bit)
-			}
-		}
+	only := newSet(ix.bits) // other policies must not tell proxies apart
+	for i := range only {
+		only[i] = s[i] & ix.outs[i]
 	}
 	if m, ok := ix.outbounds.Load(string(only)); ok {
 		return m.(*matchedTo)

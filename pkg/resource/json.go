@@ -178,7 +178,7 @@ func (k *Kind) decodeSpec(doc map[string]any) (any, FieldErrors) {
 		delete(doc, "status")
 		v, ok := doc["spec"]
 		if !ok || v == nil {
-			if len(k.Schema.Properties) > 0 && k.Schema.specRequired() {
+			if k.Policy != nil || len(k.Schema.Properties) > 0 && k.Schema.specRequired() {
 				errs.Add("spec", "in body is required")
 				return nil, errs
 			}

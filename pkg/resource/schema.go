@@ -78,7 +78,9 @@ func SchemaOf(t reflect.Type) *Schema {
 		return &Schema{Type: "string"}
 	case reflect.Bool:
 		return &Schema{Type: "boolean"}
-	case reflect.Int, reflect.Int32, reflect.Int64:
+	case reflect.Int:
+		return &Schema{Type: "integer"}
+	case reflect.Int32, reflect.Int64:
 		return &Schema{Type: "integer", Format: t.Kind().String()}
 	case reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		zero := 0.0

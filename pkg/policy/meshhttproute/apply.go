@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/atoll-mesh/atoll/pkg/ir"
 	"github.com/atoll-mesh/atoll/pkg/policy"
@@ -104,32 +105,35 @@ type half struct {
 
 func halves(m Match) []half {
 	base := ir.RouteMatch{Method: m.Method, Headers: headerMatches(m.Headers), Query: queryMatches(m.QueryParams)}
-	full := func(s string) *ir.PathRewrite {
-		if s == "" {
-			s = "/"
-		}
-		return &ir.PathRewrite{Full: &s}
-	}
-	under := func(s string) *ir.PathRewrite { // what follows begins behind a slash
-		if len(s) == 0 || s[len(s)-1] != '/' {
-			s += "/"
-		}
-		return &ir.PathRewrite{Prefix: &s}
-	}
 	switch {
 	case m.Path.Type == Exact:
 		base.Path = m.Path.Value
-		return []half{{base, full}}
+		return []half{{base, fullPath}}
 	case m.Path.Type == RegularExpression:
 		base.Regex = m.Path.Value
-		return []half{{base, full}}
+		return []half{{base, fullPath}}
 	case m.Path.Value == "/":
 		base.Prefix = "/"
-		return []half{{base, under}}
+		return []half{{base, below}}
 	}
-	itself, below := base, base
-	itself.Path, below.Prefix = m.Path.Value, m.Path.Value+"/"
-	return []half{{itself, full}, {below, under}}
+	itself, under := base, base
+	itself.Path, under.Prefix = m.Path.Value, m.Path.Value+"/"
+	return []half{{itself, fullPath}, {under, below}}
+}
+
+func fullPath(s string) *ir.PathRewrite {
+	if s == "" {
+		s = "/"
+	}
+	return &ir.PathRewrite{Full: &s}
+}
+
+// below replaces a matched prefix that ends in a slash.
+func below(s string) *ir.PathRewrite {
+	if !strings.HasSuffix(s, "/") {
+		s += "/"
+	}
+	return &ir.PathRewrite{Prefix: &s}
 }
 
 // headerMatches and queryMatches keep the first of several matches on a name.

@@ -155,8 +155,7 @@ func (r *PathRewrite) apply(h half) *ir.PathRewrite {
 	case r == nil:
 		return nil
 	case r.Type == ReplaceFullPath && r.ReplaceFullPath != nil:
-		full := *r.ReplaceFullPath
-		return &ir.PathRewrite{Full: &full}
+		return fullPath(*r.ReplaceFullPath)
 	case r.Type == ReplacePrefixMatch && r.ReplacePrefixMatch != nil:
 		return h.rewrite(*r.ReplacePrefixMatch)
 	}
