@@ -1,0 +1,125 @@
+package rest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+	sigsyaml "sigs.k8s.io/yaml"
+
+	"github.com/atoll-mesh/atoll/pkg/resource"
+)
+
+// readBody returns the JSON of a request whose body is JSON or YAML.
+func (a *API) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	isYAML, err := mediaType(r)
+	if err != nil {
+		return nil, err
+	}
+	if r.ContentLength > a.MaxBodyBytes { // do not make the caller send it all
+		return nil, &http.MaxBytesError{Limit: a.MaxBodyBytes}
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, a.MaxBodyBytes))
+	if err != nil {
+		var tooBig *http.MaxBytesError
+		if errors.As(err, &tooBig) {
+			return nil, err
+		}
+		return nil, badRequest("the body could not be read: %v", err)
+	}
+	if isYAML {
+		return yamlToJSON(body)
+	}
+	return body, nil
+}
+
+func mediaType(r *http.Request) (isYAML bool, err error) {
+	header := r.Header.Get("Content-Type")
+	media, _, parseErr := mime.ParseMediaType(header)
+	switch media {
+	case "application/json":
+		return false, nil
+	case "application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml":
+		return true, nil
+	}
+	detail := fmt.Sprintf("Content-Type must be application/json or application/yaml, got %q", header)
+	if parseErr != nil && header != "" {
+		detail += ": " + parseErr.Error()
+	}
+	return false, &problem{http.StatusUnsupportedMediaType, "Unsupported Media Type", detail, nil}
+}
+
+// yamlToJSON converts the one document of a body.
+func yamlToJSON(body []byte) ([]byte, error) {
+	docs := yaml.NewDecoder(bytes.NewReader(body))
+	var first, second yaml.Node
+	if err := docs.Decode(&first); err != nil {
+		if errors.Is(err, io.EOF) {
+			return nil, badRequest("the body is empty")
+		}
+		return nil, badRequest("the body is not valid YAML: %s", yamlReason(err))
+	}
+	if err := docs.Decode(&second); !errors.Is(err, io.EOF) {
+		return nil, badRequest("the body holds more than one YAML document; send one resource a request")
+	}
+	out, err := sigsyaml.YAMLToJSONStrict(body)
+	if err != nil {
+		return nil, badRequest("the body is not valid YAML: %s", yamlReason(err))
+	}
+	return out, nil
+}
+
+// yamlReason is the parser's text, which says the line, without its prefixes.
+func yamlReason(err error) string {
+	text := err.Error()
+	for _, prefix := range []string{"error converting YAML to JSON: ", "yaml: ", "unmarshal errors:\n"} {
+		text = strings.TrimPrefix(text, prefix)
+	}
+	return strings.Join(strings.Fields(text), " ")
+}
+
+// decode reads a resource of a kind. Structural violations come back as a
+// problem with their fields.
+func decode(k *resource.Kind, body []byte) (*resource.Object, error) {
+	o, err := k.DecodeJSON(body)
+	var fields resource.FieldErrors
+	switch {
+	case err == nil:
+		return o, nil
+	case errors.As(err, &fields):
+		return nil, invalid(titlePut, fields)
+	case errors.Is(err, resource.ErrSyntax):
+		return nil, badRequest("invalid %s object: %s", k.Type, position(body, err))
+	}
+	return nil, badRequest("invalid %s object: %v", k.Type, err)
+}
+
+// position says where and why a body is not the JSON of an object.
+func position(body []byte, err error) string {
+	var (
+		syntax *json.SyntaxError
+		typ    *json.UnmarshalTypeError
+		offset = int64(len(body))
+		reason string
+	)
+	switch {
+	case errors.As(err, &syntax):
+		offset, reason = syntax.Offset, syntax.Error()
+	case errors.As(err, &typ):
+		offset, reason = typ.Offset, "expected an object, got "+typ.Value
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		reason = "unexpected end of JSON input"
+	default:
+		return strings.TrimPrefix(err.Error(), resource.ErrSyntax.Error()+": ")
+	}
+	before := body[:max(0, min(offset-1, int64(len(body))))]
+	line := bytes.Count(before, []byte("\n")) + 1
+	column := len(before) - bytes.LastIndexByte(before, '\n')
+	return fmt.Sprintf("line %d, column %d: %s", line, column, reason)
+}

@@ -1,0 +1,183 @@
+package rest
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	systemv1 "github.com/atoll-mesh/atoll/api/kuma/system/v1alpha1"
+	"github.com/atoll-mesh/atoll/pkg/auth"
+	"github.com/atoll-mesh/atoll/pkg/kind"
+	"github.com/atoll-mesh/atoll/pkg/observe"
+	"github.com/atoll-mesh/atoll/pkg/resource"
+	"github.com/atoll-mesh/atoll/pkg/view"
+)
+
+// product is what this API calls itself.
+const product = "Atoll"
+
+// referenceProduct is what tools of the reference insist on talking to.
+const referenceProduct = "Kuma"
+
+// clusterIDConfig is the Config that holds the identity of a control plane.
+const clusterIDConfig = "kuma-cluster-id"
+
+// index answers who this is. Nobody has to authenticate for it.
+func (a *API) index(w http.ResponseWriter, r *http.Request) error {
+	s := a.View.Snapshot()
+	name := product
+	if strings.HasPrefix(r.UserAgent(), "kumactl/") {
+		name = referenceProduct // kumactl refuses to add a control plane of another name
+	}
+	gui := ""
+	if a.GUI != nil {
+		gui = a.GUIPath
+	}
+	noteRevision(w, s.Revision())
+	writeJSON(w, http.StatusOK, struct {
+		Hostname     string `json:"hostname"`
+		Product      string `json:"product"`
+		Version      string `json:"version"`
+		AtollVersion string `json:"atollVersion"`
+		InstanceID   string `json:"instanceId"`
+		ClusterID    string `json:"clusterId"`
+		GUI          string `json:"gui"`
+		BasedOnKuma  string `json:"basedOnKuma,omitempty"`
+	}{a.Hostname, name, observe.APIVersion, observe.ReadBuild().Version, a.InstanceID, clusterID(s), gui, observe.APIVersion})
+	return nil
+}
+
+func clusterID(s *view.Snapshot) string {
+	o := s.Get(resource.ID{Type: kind.Config, Name: clusterIDConfig})
+	if o == nil {
+		return ""
+	}
+	return resource.SpecOf[systemv1.Config](o).GetConfig()
+}
+
+func (a *API) config(w http.ResponseWriter, r *http.Request) error {
+	if err := a.Access.Metadata(auth.UserFrom(r.Context())); err != nil {
+		return err
+	}
+	writeIndented(w, a.Settings)
+	return nil
+}
+
+func (a *API) whoAmI(w http.ResponseWriter, r *http.Request) error {
+	u := auth.UserFrom(r.Context())
+	groups := u.Groups
+	if groups == nil {
+		groups = []string{}
+	}
+	writeJSON(w, http.StatusOK, struct {
+		Name   string   `json:"name"`
+		Groups []string `json:"groups"`
+	}{u.Name, groups})
+	return nil
+}
+
+type resourceType struct {
+	Name                string      `json:"name"`
+	Scope               string      `json:"scope"`
+	ReadOnly            bool        `json:"readOnly"`
+	Path                string      `json:"path"`
+	SingularDisplayName string      `json:"singularDisplayName"`
+	PluralDisplayName   string      `json:"pluralDisplayName"`
+	ShortName           string      `json:"shortName"`
+	IncludeInFederation bool        `json:"includeInFederation"`
+	Policy              *policyType `json:"policy,omitempty"`
+	// What follows is for atollctl, which learns kinds from here.
+	Singular  string   `json:"singular,omitempty"`
+	Aliases   []string `json:"aliases,omitempty"`
+	AdminOnly bool     `json:"adminOnly,omitempty"`
+}
+
+type policyType struct {
+	IsTargetRef       bool `json:"isTargetRef"`
+	HasToTargetRef    bool `json:"hasToTargetRef"`
+	HasFromTargetRef  bool `json:"hasFromTargetRef"`
+	HasRulesTargetRef bool `json:"hasRulesTargetRef"`
+	IsFromAsRules     bool `json:"isFromAsRules"`
+}
+
+func (a *API) resourceTypes(w http.ResponseWriter, r *http.Request) error {
+	out := []resourceType{}
+	for k := range a.Kinds.All() {
+		if k.Internal {
+			continue
+		}
+		t := resourceType{
+			Name: string(k.Type), Scope: string(k.Scope), ReadOnly: a.writable(k) != nil, Path: k.Plural,
+			SingularDisplayName: k.Display, PluralDisplayName: k.Displays, ShortName: k.Short,
+			IncludeInFederation: k.Flows.Has(resource.GlobalToZone) && !k.ReadOnly,
+			Singular:            k.Single, Aliases: k.Aliases, AdminOnly: k.AdminOnly,
+		}
+		if p := k.Policy; p != nil {
+			t.Policy = &policyType{IsTargetRef: true, HasToTargetRef: p.HasTo, HasRulesTargetRef: p.HasRules}
+		}
+		out = append(out, t)
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"resources": out})
+	return nil
+}
+
+type policySummary struct {
+	Name                string `json:"name"`
+	ReadOnly            bool   `json:"readOnly"`
+	Path                string `json:"path"`
+	SingularDisplayName string `json:"singularDisplayName"`
+	PluralDisplayName   string `json:"pluralDisplayName"`
+	IsExperimental      bool   `json:"isExperimental"`
+	IsTargetRefBased    bool   `json:"isTargetRefBased"`
+	IsInbound           bool   `json:"isInbound"`
+	IsOutbound          bool   `json:"isOutbound"`
+}
+
+func (a *API) policies(w http.ResponseWriter, r *http.Request) error {
+	out := []policySummary{}
+	for k := range a.Kinds.All() {
+		if k.Policy == nil {
+			continue
+		}
+		out = append(out, policySummary{
+			Name: string(k.Type), ReadOnly: a.writable(k) != nil, Path: k.Plural,
+			SingularDisplayName: k.Display, PluralDisplayName: k.Displays, IsTargetRefBased: true,
+			IsInbound: k.Policy.HasRules, IsOutbound: k.Policy.HasTo,
+		})
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"policies": out})
+	return nil
+}
+
+// byKRI answers the resource that an identifier means, in whatever control plane
+// it was created.
+func (a *API) byKRI(w http.ResponseWriter, r *http.Request) error {
+	kri, err := resource.ParseKRI(r.PathValue("kri"))
+	if err != nil {
+		return badRequest("%v", err)
+	}
+	k := a.Kinds.ByShort(kri.Short)
+	if k == nil {
+		return badRequest("no kind has the short name %q; known are %s", kri.Short, strings.Join(a.shortNames(), ", "))
+	}
+	if err := a.Access.Resource(auth.UserFrom(r.Context()), auth.Read, k); err != nil {
+		return err
+	}
+	s := a.View.Snapshot()
+	o := s.ByKRI(kri)
+	if o == nil {
+		return notFound(titleGet)
+	}
+	return a.answerObject(w, r, s, o)
+}
+
+func (a *API) shortNames() []string {
+	var names []string
+	for k := range a.Kinds.All() {
+		if k.Short != "" {
+			names = append(names, k.Short)
+		}
+	}
+	slices.Sort(names)
+	return names
+}

@@ -1,0 +1,208 @@
+// Package rest serves the HTTP API of a control plane: every kind of resource
+// generically, and what people and tools ask about the whole. Reads come from
+// the view and never wait for the store; a write answers once the view has it.
+package rest
+
+import (
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	systemv1 "github.com/atoll-mesh/atoll/api/kuma/system/v1alpha1"
+	"github.com/atoll-mesh/atoll/pkg/auth"
+	"github.com/atoll-mesh/atoll/pkg/observe"
+	"github.com/atoll-mesh/atoll/pkg/resource"
+	"github.com/atoll-mesh/atoll/pkg/store"
+	"github.com/atoll-mesh/atoll/pkg/view"
+)
+
+// Config is what the API stands on. Fields without comment are required.
+type Config struct {
+	View  *view.View
+	Store store.Store
+	Kinds *resource.Kinds
+	Site  resource.Site
+
+	Auth   *auth.Authenticator
+	Access *auth.Access
+	Tokens *auth.Tokens // nil: no token endpoints
+
+	// MeshDefaults returns what is created together with a new Mesh: default
+	// policies and its signing key. Nil: nothing.
+	MeshDefaults func(mesh *resource.Object) ([]*resource.Object, error)
+	// ZoneSync returns the live state of a zone's sync, which overviews and
+	// insights of zones show, or nil. Nil: unknown.
+	ZoneSync func(zone string) *systemv1.ZoneSync
+
+	ReadOnly                bool   // no resource can be written
+	UnsafeDelete            bool   // meshes with Dataplanes and connected zones may be deleted
+	DisableOriginValidation bool   // the label kuma.io/origin is not checked
+	BasePath                string // prefix of all paths but the GUI's; empty: none
+	RootURL                 string // how clients reach the API; empty: as the request says
+	CORSAllowedDomains      []string
+	MaxBodyBytes            int64 // 0: 5 MiB
+
+	Hostname   string
+	InstanceID string
+	Settings   []byte // JSON for GET /config, without secrets
+
+	GUI     http.Handler // files of the GUI; nil: none
+	GUIPath string       // where; empty: /gui
+
+	Log     *slog.Logger
+	Metrics prometheus.Registerer // nil: no metrics
+	Now     func() time.Time      // nil: time.Now
+}
+
+// API answers requests. It is safe for concurrent use.
+type API struct {
+	Config
+	overviews overviewCache
+	insight   struct {
+		sync.Mutex
+		revision store.Revision
+		body     []byte
+	}
+}
+
+const defaultMaxBody = 5 << 20
+
+// New makes the handler of the whole API.
+func New(cfg Config) http.Handler { return newAPI(cfg).handler() }
+
+func newAPI(cfg Config) *API {
+	if cfg.MaxBodyBytes == 0 {
+		cfg.MaxBodyBytes = defaultMaxBody
+	}
+	if cfg.GUIPath == "" {
+		cfg.GUIPath = "/gui"
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	cfg.BasePath = strings.TrimSuffix(cfg.BasePath, "/")
+	return &API{Config: cfg}
+}
+
+// handler wraps the routes from the inside out.
+func (a *API) handler() http.Handler {
+	var h http.Handler = a.routes()
+	if a.BasePath != "" {
+		h = a.strip(h)
+	}
+	h = a.guard(h)
+	h = a.Auth.Middleware(h, func(w http.ResponseWriter, r *http.Request, err error) {
+		a.Log.Info("a token was refused", "remote", r.RemoteAddr, "path", r.URL.Path, "reason", err)
+		w.Header().Set("WWW-Authenticate", "Bearer")
+		a.fail(w, r, &problem{http.StatusUnauthorized, "Invalid authentication data", "Unauthenticated", nil})
+	})
+	h = a.cors(h)
+	h = a.gui(h)
+	h = a.recovered(h)
+	return a.measured(h)
+}
+
+// endpoint answers one kind of request, or returns why it cannot.
+type endpoint func(w http.ResponseWriter, r *http.Request) error
+
+// methods are the endpoints of a path.
+type methods map[string]endpoint
+
+// routes is the whole API, readable from top to bottom.
+func (a *API) routes() http.Handler {
+	mux := http.NewServeMux()
+	route := func(pattern string, m methods) { mux.Handle(pattern, a.dispatch(pattern, m)) }
+	get := func(pattern string, e endpoint) { route(pattern, methods{http.MethodGet: e}) }
+
+	get("/{$}", a.index)
+	get("/config", a.config)
+	get("/who-am-i", a.whoAmI)
+	get("/_resources", a.resourceTypes)
+	get("/policies", a.policies)
+	get("/_kri/{kri}", a.byKRI)
+	get("/global-insight", a.globalInsight)
+	get("/global-insights", a.globalInsights)
+	for k := range a.Kinds.All() {
+		if !k.Internal {
+			a.kindRoutes(route, k)
+		}
+	}
+	a.overviewRoutes(get)
+	if a.Tokens != nil {
+		route("/tokens/dataplane", methods{http.MethodPost: a.dataplaneToken})
+		route("/tokens/zone", methods{http.MethodPost: a.zoneToken})
+		route("/tokens/user", methods{http.MethodPost: a.userToken})
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		a.fail(w, r, &problem{http.StatusNotFound, "Not Found", "there is nothing at " + r.URL.Path + "; GET /_resources lists the paths of resources", nil})
+	})
+	return mux
+}
+
+func (a *API) kindRoutes(route func(string, methods), k *resource.Kind) {
+	for _, p := range append([]string{k.Plural}, k.Aliases...) {
+		if k.Scope == resource.ScopeMesh {
+			route("/"+p, methods{http.MethodGet: a.list(k)})
+			p = "meshes/{mesh}/" + p
+		}
+		route("/"+p, methods{http.MethodGet: a.list(k)})
+		route("/"+p+"/{name}", methods{
+			http.MethodGet:    a.get(k),
+			http.MethodPut:    a.put(k),
+			http.MethodDelete: a.delete(k),
+		})
+	}
+}
+
+// dispatch picks the endpoint for a request's method.
+func (a *API) dispatch(pattern string, m methods) http.Handler {
+	allowed := make([]string, 0, len(m))
+	for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodPost, http.MethodDelete} {
+		if m[method] != nil {
+			allowed = append(allowed, method)
+		}
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		method := r.Method
+		if method == http.MethodHead {
+			method = http.MethodGet
+		}
+		e := m[method]
+		if e == nil {
+			w.Header().Set("Allow", strings.Join(allowed, ", "))
+			a.fail(w, r, &problem{http.StatusMethodNotAllowed, "Method Not Allowed", r.Method + " is not possible here; use " + strings.Join(allowed, " or "), nil})
+			return
+		}
+		noteRoute(w, pattern)
+		err := checkAccept(r)
+		if err == nil {
+			err = a.awaitRevision(w, r)
+		}
+		if err == nil {
+			err = e(w, r)
+		}
+		if err != nil {
+			a.fail(w, r, err)
+		}
+	})
+}
+
+// newHTTPServer makes an http.Server with the API's limits around a handler.
+func newHTTPServer(h http.Handler, t Timeouts, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: t.ReadHeader,
+		ReadTimeout:       t.Read,
+		WriteTimeout:      t.Write,
+		IdleTimeout:       t.Idle,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          observe.ServerLog(log),
+	}
+}

@@ -1,0 +1,317 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/atoll-mesh/atoll/pkg/auth"
+	"github.com/atoll-mesh/atoll/pkg/kind"
+	"github.com/atoll-mesh/atoll/pkg/resource"
+	"github.com/atoll-mesh/atoll/pkg/store"
+	"github.com/atoll-mesh/atoll/pkg/view"
+)
+
+// put creates or replaces a resource.
+func (a *API) put(k *resource.Kind) endpoint {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		id := idOf(k, r)
+		if err := a.mayWrite(r, k); err != nil {
+			return err
+		}
+		body, err := a.readBody(w, r)
+		if err != nil {
+			return err
+		}
+		sent, err := a.decodeAndCheck(k, id, body)
+		if err != nil {
+			return err
+		}
+		var created bool
+		var stored *resource.Object
+		title := titleCreate
+		err = a.commit(w, r, func(s *view.Snapshot) ([]store.Op, error) {
+			if err := meshExists(s, k, r); err != nil { // deleted meanwhile
+				return nil, err
+			}
+			old := s.Get(id)
+			created = old == nil
+			if !created {
+				title = titleUpdate
+			}
+			if err := precondition(r, old); err != nil {
+				return nil, err
+			}
+			next, err := a.admit(sent, old, title)
+			if err != nil {
+				return nil, err
+			}
+			stored = next
+			return a.putOps(s, next, old, author(r))
+		})
+		if err != nil {
+			return titled(title, err)
+		}
+		status := http.StatusOK
+		if created {
+			status = http.StatusCreated
+		}
+		writeJSON(w, status, writeResult{Warnings: warnings(stored)})
+		return nil
+	}
+}
+
+// writeResult is the answer to a write.
+type writeResult struct {
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+func warnings(o *resource.Object) []string {
+	if o.Kind.Warnings == nil {
+		return nil
+	}
+	return o.Kind.Warnings(o)
+}
+
+func author(r *http.Request) string { return auth.UserFrom(r.Context()).Name }
+
+// mayWrite checks, in this order, that the kind can be written here, that the
+// mesh exists and that the caller may.
+func (a *API) mayWrite(r *http.Request, k *resource.Kind) error {
+	if err := a.writable(k); err != nil {
+		return err
+	}
+	if err := meshExists(a.View.Snapshot(), k, r); err != nil {
+		return err
+	}
+	return a.Access.Resource(auth.UserFrom(r.Context()), auth.Write, k)
+}
+
+// decodeAndCheck turns a body into a resource that would be valid here.
+func (a *API) decodeAndCheck(k *resource.Kind, id resource.ID, body []byte) (*resource.Object, error) {
+	o, err := decode(k, body)
+	if err != nil {
+		return nil, err
+	}
+	if !k.Proto {
+		if o.Type != k.Type {
+			return nil, invalid(titlePut, resource.FieldErrors{{Reason: fmt.Sprintf("type in body should be one of [%s]", k.Type)}})
+		}
+		if k.Validate != nil {
+			if err := invalid(titlePut, k.Validate(o)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := invalid(titlePut, a.checkRequest(k, o.Meta, id)); err != nil {
+		return nil, err
+	}
+	return k.New(resource.Meta{ID: id, Labels: o.Labels}, o.Spec, nil)
+}
+
+// admit makes of a valid request what is stored in place of old.
+func (a *API) admit(sent, old *resource.Object, title string) (*resource.Object, error) {
+	meta := resource.Meta{ID: sent.ID, Labels: sent.Labels}
+	var status any
+	if old != nil {
+		status = old.Status
+	} else if err := invalid(title, a.checkWorkload(sent)); err != nil {
+		return nil, err
+	}
+	o, err := sent.Kind.New(meta, sent.Spec, status)
+	if err != nil {
+		return nil, err
+	}
+	next, err := a.Site.Admit(o, old)
+	if err != nil {
+		return nil, err
+	}
+	var errs resource.FieldErrors
+	if old != nil && old.Zone() != "" && next.Zone() != old.Zone() {
+		errs.Add(resource.LabelPath(resource.LabelZone), "cannot be changed or removed, it is %q", old.Zone())
+	}
+	if next.Kind.Proto && next.Kind.Validate != nil {
+		errs = append(errs, next.Kind.Validate(next)...)
+	}
+	return next, invalid(title, errs)
+}
+
+// putOps are the ops that store next, with all that comes into being with it.
+func (a *API) putOps(s *view.Snapshot, next, old *resource.Object, author string) ([]store.Op, error) {
+	if old != nil {
+		if next.SameContent(old) {
+			return nil, nil
+		}
+		return []store.Op{store.Put(next, int64(old.Version), author)}, nil
+	}
+	ops := []store.Op{store.Put(next, store.Absent, author)}
+	if next.Type != kind.Mesh || a.MeshDefaults == nil {
+		return ops, nil
+	}
+	defaults, err := a.MeshDefaults(next)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range defaults {
+		if s.Get(d.ID) == nil {
+			ops = append(ops, store.Put(d, store.Absent, author))
+		}
+	}
+	return ops, nil
+}
+
+// delete removes a resource and what belongs to it.
+func (a *API) delete(k *resource.Kind) endpoint {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		if err := a.mayWrite(r, k); err != nil {
+			return err
+		}
+		id := idOf(k, r)
+		err := a.commit(w, r, func(s *view.Snapshot) ([]store.Op, error) {
+			o := s.Get(id)
+			if o == nil {
+				return nil, notFound(titleDelete)
+			}
+			if err := precondition(r, o); err != nil {
+				return nil, err
+			}
+			errs := append(a.checkDelete(o), a.deleteGuard(s, o)...)
+			if len(errs) > 0 {
+				return nil, invalid(titleDelete, errs)
+			}
+			ops := []store.Op{store.Delete(id, int64(o.Version), author(r))}
+			for _, owned := range a.owned(s, o) {
+				ops = append(ops, store.Delete(owned, store.Any, author(r)))
+			}
+			return ops, nil
+		})
+		if err != nil {
+			return titled(titleDelete, err)
+		}
+		writeJSON(w, http.StatusOK, writeResult{})
+		return nil
+	}
+}
+
+// deleteGuard protects what is in use.
+func (a *API) deleteGuard(s *view.Snapshot, o *resource.Object) resource.FieldErrors {
+	var errs resource.FieldErrors
+	if a.UnsafeDelete {
+		return nil
+	}
+	switch o.Type {
+	case kind.Mesh:
+		if n := s.Count(kind.Dataplane, o.Name); n > 0 {
+			errs.Add("mesh", "unable to delete the mesh, there are still %d Dataplanes in it", n)
+		}
+	case kind.Zone:
+		if i := zoneInsight(s, o.Name); i != nil && kind.ZoneOnline(i) {
+			errs.Add("zone", "unable to delete the zone, its control plane is still connected: shut it down first")
+		}
+	}
+	return errs
+}
+
+// insights are the kinds that describe resources of another kind, one each.
+var insights = map[resource.Type]resource.Type{
+	kind.Dataplane: kind.DataplaneInsight,
+	kind.Zone:      kind.ZoneInsight,
+	kind.Mesh:      "MeshInsight",
+}
+
+// owned are the resources that go with o: its insight; all that is in a mesh;
+// and at a global all that came from a zone.
+func (a *API) owned(s *view.Snapshot, o *resource.Object) []resource.ID {
+	var ids []resource.ID
+	for k := range a.Kinds.All() {
+		switch {
+		case o.Type == kind.Mesh && k.Scope == resource.ScopeMesh:
+			for x := range s.List(k.Type, o.Name) {
+				ids = append(ids, x.ID)
+			}
+		case k.Type == insights[o.Type]:
+			id := resource.ID{Type: k.Type, Mesh: o.Mesh, Name: o.Name}
+			if s.Get(id) != nil {
+				ids = append(ids, id)
+			}
+		case o.Type == kind.Zone && a.Site.Global && k.Flows.Has(resource.ZoneToGlobal):
+			for x := range s.List(k.Type, "") {
+				if x.Zone() == o.Name && !a.Site.LocallyOriginated(x.Labels) {
+					ids = append(ids, x.ID)
+				}
+			}
+		}
+	}
+	return ids
+}
+
+// precondition evaluates If-Match and If-None-Match; old is nil when there is
+// no such resource.
+func precondition(r *http.Request, old *resource.Object) error {
+	fail := func(detail string) error {
+		return &problem{http.StatusPreconditionFailed, "Precondition Failed", detail, nil}
+	}
+	if h := r.Header.Get("If-Match"); h != "" && !matchesETag(h, old) {
+		if old == nil {
+			return fail("the resource does not exist")
+		}
+		return fail(fmt.Sprintf("the resource is at version %s, not %s: get it again and redo the change", etagOf(old), h))
+	}
+	if h := r.Header.Get("If-None-Match"); h != "" && matchesETag(h, old) {
+		return fail("the resource exists already, at version " + etagOf(old))
+	}
+	return nil
+}
+
+// commitTries bounds how often a write competes with other writers.
+const commitTries = 10
+
+// commit writes what plan makes of the newest snapshot, in one transaction, and
+// returns when the view has it, so that the caller reads what it wrote. Plan is
+// called again when somebody else was faster. No ops means nothing to do.
+func (a *API) commit(w http.ResponseWriter, r *http.Request, plan func(*view.Snapshot) ([]store.Op, error)) error {
+	ctx := r.Context()
+	for range commitTries {
+		s := a.View.Snapshot()
+		ops, err := plan(s)
+		if err != nil {
+			return err
+		}
+		if len(ops) == 0 {
+			noteRevision(w, s.Revision())
+			return nil
+		}
+		rev, err := a.Store.Write(ctx, ops...)
+		switch {
+		case err == nil:
+			noteRevision(w, rev)
+			return a.await(r, rev)
+		case !errors.Is(err, store.ErrConflict):
+			return err
+		}
+		if err := a.catchUp(ctx, r, s, err); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: other writers were faster %d times", store.ErrConflict, commitTries)
+}
+
+// catchUp waits for the commit that a write conflicted with.
+func (a *API) catchUp(ctx context.Context, r *http.Request, s *view.Snapshot, conflict error) error {
+	head := s.Revision() + 1
+	b, err := a.Store.Read(ctx, s.Revision(), 1)
+	switch {
+	case errors.Is(err, store.ErrCompacted): // certainly newer
+	case err != nil:
+		return err
+	case b.Head <= s.Revision(): // nothing newer explains the conflict
+		if a.View.Snapshot().Revision() > s.Revision() {
+			return nil
+		}
+		return conflict
+	default:
+		head = b.Head
+	}
+	return a.await(r, head)
+}
