@@ -1,0 +1,202 @@
+// Package dpserver is what a zone's control plane offers to its proxies: the
+// bootstrap document and, on the same port, the ADS stream. It authenticates
+// proxies, keeps the Dataplanes they bring with them, and writes down when they
+// come, go and refuse what they were sent.
+package dpserver
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/atoll-mesh/atoll/pkg/compile"
+	"github.com/atoll-mesh/atoll/pkg/resource"
+	"github.com/atoll-mesh/atoll/pkg/store"
+	"github.com/atoll-mesh/atoll/pkg/view"
+	"github.com/atoll-mesh/atoll/pkg/xds"
+)
+
+// Config is everything that a Server needs. Fields without a stated default are
+// required.
+type Config struct {
+	Address    string // to listen on, such as ":5678"
+	CertFile   string // PEM; read again when the file changes
+	KeyFile    string
+	MinTLS     uint16        // default TLS 1.2
+	Ciphers    []uint16      // default: Go's
+	HeaderTime time.Duration // to wait for request headers; default 5 s
+	StopTime   time.Duration // to wait for open requests when stopping; default 10 s
+
+	Store store.Store
+	View  *view.View
+	Kinds *resource.Kinds
+	Site  resource.Site
+	Log   *slog.Logger
+
+	InstanceID string // of this control plane, in insights
+	Version    string // of this control plane's API, to judge agents by
+
+	// Authenticate checks a token against a Dataplane, as it was sent or as it is
+	// stored. Nil: proxies are not asked who they are.
+	Authenticate func(ctx context.Context, token string, dp *resource.Object) error
+	// ReloadableTokens makes Envoy read the token from its file for each stream.
+	ReloadableTokens bool
+
+	// Attach begins to compile for a proxy, whose Dataplane is in the view.
+	Attach func(compile.ProxyInfo) Attachment
+
+	// DeregistrationDelay is how long a Dataplane that came with its proxy
+	// outlives the proxy's stream.
+	DeregistrationDelay time.Duration
+	// Exclusive says that no other control plane shares the store. Subscriptions
+	// that an earlier run of this one left open are then known to be over.
+	Exclusive bool
+	// AppearTimeout is how long a proxy without a Dataplane waits for one to be
+	// created; default 10 s.
+	AppearTimeout time.Duration
+
+	Bootstrap BootstrapParams
+}
+
+// Attachment is what is compiled for one proxy, until Detach.
+type Attachment interface {
+	xds.Source
+	Detach()
+}
+
+// Server serves the proxies of a zone.
+type Server struct {
+	cfg      Config
+	log      *slog.Logger
+	certs    *certificates
+	proxies  *proxies
+	insights *insights
+}
+
+// New checks the configuration and reads the certificate.
+func New(cfg Config) (*Server, error) {
+	setDefault(&cfg.MinTLS, tls.VersionTLS12)
+	setDefault(&cfg.HeaderTime, 5*time.Second)
+	setDefault(&cfg.StopTime, 10*time.Second)
+	setDefault(&cfg.AppearTimeout, 10*time.Second)
+	cfg.Bootstrap.setDefaults()
+	certs, err := loadCertificates(cfg.CertFile, cfg.KeyFile)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, log: cfg.Log, certs: certs}
+	s.insights = newInsights(s)
+	s.proxies = newProxies(s)
+	return s, nil
+}
+
+func setDefault[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// Run listens and serves until ctx ends. Streams are then closed, their ends are
+// written down, and no Dataplane is removed.
+func (s *Server) Run(ctx context.Context) error {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.cfg.Address)
+	if err != nil {
+		return fmt.Errorf("the server for proxies cannot listen: %w; is the port free (dpServer.port)?", err)
+	}
+	return s.Serve(ctx, l)
+}
+
+// Serve is Run on a listener of the caller's, which it closes.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	if s.cfg.Bootstrap.XDSPort == 0 {
+		if a, ok := l.Addr().(*net.TCPAddr); ok {
+			s.cfg.Bootstrap.XDSPort = uint32(a.Port)
+		}
+	}
+	rpc := grpc.NewServer()
+	_ = rpc
+	handler := s.handler(rpc)
+
+	writerCtx, stopWriter := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWriter()
+	writerDone := make(chan struct{})
+	go func() {
+		defer close(writerDone)
+		s.insights.run(writerCtx)
+	}()
+
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	web := &http.Server{
+		Handler:           handler,
+		Protocols:         protocols,
+		ReadHeaderTimeout: s.cfg.HeaderTime,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		TLSConfig: &tls.Config{
+			MinVersion:     s.cfg.MinTLS,
+			CipherSuites:   s.cfg.Ciphers,
+			GetCertificate: s.certs.get,
+		},
+		// Pings find proxies that went away without a word.
+		HTTP2: &http.HTTP2Config{
+			SendPingTimeout:      15 * time.Second,
+			PingTimeout:          15 * time.Second,
+			MaxConcurrentStreams: 100,
+		},
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- web.ServeTLS(l, "", "") }()
+	s.log.Info("serving proxies", "address", l.Addr().String(), "authentication", s.cfg.Authenticate != nil)
+
+	var err error
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+	}
+	// A stopping control plane keeps Dataplanes: their proxies are alive and will
+	// find another one, or this one again.
+	s.proxies.stop()
+	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.StopTime)
+	defer cancel()
+	rpc.Stop()
+	if e := web.Shutdown(stopCtx); e != nil {
+		web.Close()
+	}
+	s.proxies.wait(stopCtx)
+	s.insights.flush(stopCtx)
+	stopWriter()
+	<-writerDone
+	if errors.Is(err, http.ErrServerClosed) {
+		err = nil
+	}
+	return err
+}
+
+// handler gives gRPC calls to the RPC server and the rest to the web pages.
+func (s *Server) handler(rpc *grpc.Server) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /bootstrap", s.serveBootstrap)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+			rpc.ServeHTTP(w, r)
+			return
+		}
+		defer func() {
+			if p := recover(); p != nil {
+				s.log.Error("a request crashed", "path", r.URL.Path, "panic", p)
+				http.Error(w, "internal error; the control plane's log says more", http.StatusInternalServerError)
+			}
+		}()
+		mux.ServeHTTP(w, r)
+	})
+}

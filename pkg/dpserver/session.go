@@ -1,0 +1,136 @@
+package dpserver
+
+import (
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	meshproto "github.com/atoll-mesh/atoll/api/kuma/mesh/v1alpha1"
+	"github.com/atoll-mesh/atoll/pkg/xds"
+)
+
+// session is one admitted stream of a proxy.
+type session struct {
+	Attachment
+	s       *Server
+	proxy   Proxy
+	brought bool        // its Dataplane came with it
+	end     func(error) // ends the stream
+
+	// mu guards report and subscription. Nothing else is locked while it is held.
+	mu           sync.Mutex
+	report       xds.Report
+	subscription *meshproto.DiscoverySubscription
+	metadata     *structpb.Struct
+}
+
+// Status is how a connected proxy is doing.
+type Status struct {
+	Proxy     Proxy
+	Connected time.Time
+	Report    xds.Report
+}
+
+func newSession(s *Server, p Proxy, brought bool, end func(error)) *session {
+	v := p.Version
+	if v.KumaDp != nil {
+		v.KumaDp.KumaCpCompatible = compatible(s.cfg.Version, v.KumaDp.Version)
+	}
+	now := timestamppb.Now()
+	return &session{
+		s: s, proxy: p, brought: brought, end: end,
+		metadata: insightMetadata(p.Node),
+		subscription: &meshproto.DiscoverySubscription{
+			Id:                     uuid.NewString(),
+			ControlPlaneInstanceId: s.cfg.InstanceID,
+			ConnectTime:            now,
+			Version:                v,
+			Status:                 &meshproto.DiscoverySubscriptionStatus{LastUpdateTime: now},
+		},
+	}
+}
+
+// replace ends the stream because its proxy has a newer one.
+func (s *session) replace() {
+	s.end(status.Error(codes.Aborted, "the proxy has a newer stream"))
+}
+
+// Delivered takes note of what the proxy was sent and what it answered. Only its
+// first acknowledgement and its rejections are written down; the numbers in
+// between go with the next of these.
+func (s *session) Delivered(r xds.Report) {
+	s.mu.Lock()
+	before := s.report
+	s.report = r
+	s.mu.Unlock()
+	first := before.Revision == 0 && r.Revision != 0
+	refused := rejected(r) > rejected(before)
+	if refused {
+		for _, x := range r.Rejections {
+			s.s.log.Warn("a proxy rejected configuration", "mesh", s.proxy.ID.Mesh, "proxy", s.proxy.ID.Name,
+				"type", x.Type.String(), "resource", x.Name, "error", x.Error)
+		}
+	}
+	if first || refused {
+		s.s.insights.changed(s)
+	}
+}
+
+// Close ends the session: its stream is over.
+func (s *session) Close(err error) {
+	s.Detach()
+	s.mu.Lock()
+	s.subscription.DisconnectTime = timestamppb.Now()
+	s.mu.Unlock()
+	s.s.log.Info("a proxy disconnected", "mesh", s.proxy.ID.Mesh, "proxy", s.proxy.ID.Name, "cause", err)
+	s.s.insights.changed(s)
+	s.s.proxies.left(s)
+}
+
+func (s *session) snapshot() Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Status{Proxy: s.proxy, Connected: s.subscription.ConnectTime.AsTime(), Report: s.report}
+}
+
+// describe is the subscription as it is to be written now.
+func (s *session) describe() *meshproto.DiscoverySubscription {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sub := proto.Clone(s.subscription).(*meshproto.DiscoverySubscription)
+	st := sub.Status
+	st.Total = &meshproto.DiscoveryServiceStats{}
+	for t, c := range s.report.Types {
+		stats := &meshproto.DiscoveryServiceStats{
+			ResponsesSent: c.Sent, ResponsesAcknowledged: c.Acked, ResponsesRejected: c.Rejected,
+		}
+		st.Total.ResponsesSent += c.Sent
+		st.Total.ResponsesAcknowledged += c.Acked
+		st.Total.ResponsesRejected += c.Rejected
+		switch xds.Type(t) {
+		case xds.Clusters:
+			st.Cds = stats
+		case xds.Endpoints:
+			st.Eds = stats
+		case xds.Listeners:
+			st.Lds = stats
+		case xds.Routes:
+			st.Rds = stats
+		}
+	}
+	sub.Status.LastUpdateTime = timestamppb.Now()
+	return sub
+}
+
+func rejected(r xds.Report) (n uint64) {
+	for _, c := range r.Types {
+		n += c.Rejected
+	}
+	return n
+}
