@@ -1,0 +1,90 @@
+package compile
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+
+	"github.com/atoll-mesh/atoll/pkg/delta"
+	"github.com/atoll-mesh/atoll/pkg/envoy"
+	"github.com/atoll-mesh/atoll/pkg/ir"
+	"github.com/atoll-mesh/atoll/pkg/kind"
+	"github.com/atoll-mesh/atoll/pkg/policy"
+	"github.com/atoll-mesh/atoll/pkg/resource"
+	"github.com/atoll-mesh/atoll/pkg/view"
+	"github.com/atoll-mesh/atoll/pkg/xds"
+)
+
+// ErrNoDataplane says that the snapshot does not hold the proxy's Dataplane.
+var ErrNoDataplane = errors.New("no such Dataplane")
+
+// Result is everything that one proxy is given.
+type Result struct {
+	Shared    *ir.Config // what its audience has
+	Own       *ir.Config
+	Resources xds.Changes // both, encoded
+	Matched   *policy.Matched
+	Warnings  []Warning
+}
+
+// put adds what is shared, behind what is the proxy's own.
+func put(c xds.Changes, t xds.Type, r *delta.Resource) {
+	if c[t][r.Name] == nil {
+		c.Put(t, r)
+	}
+}
+
+// Build compiles one proxy from scratch. It is a pure function of its arguments
+// and what an Engine serves at the snapshot's revision. Without the Dataplane
+// the error is ErrNoDataplane.
+func Build(in Inputs, s *view.Snapshot, info ProxyInfo) (*Result, error) {
+	r := view.NewReader(s)
+	id := info.ID
+	id.Type = kind.Dataplane
+	dp := r.Get(id)
+	if dp == nil {
+		return nil, fmt.Errorf("%s: %w", id, ErrNoDataplane)
+	}
+	m := newIndex(in.Policies, r, id.Mesh).Match(policy.ProxyOf(dp), policy.Options{})
+	res := &Result{Shared: &ir.Config{}, Matched: m}
+
+	own := newOwn(&in.Settings, &info, dp, m)
+	res.Own = own.build()
+	res.Resources = envoy.Resources(res.Own)
+
+	p := newPlan(r, id.Mesh, shapeOf(&info, dp), m, &in.Settings)
+	for i := range p.outbounds {
+		u, l, rc := p.buildIR(i)
+		p.units[i] = u
+		res.Warnings = append(res.Warnings, u.warnings...)
+		if l == nil {
+			continue
+		}
+		res.Shared.Listeners = append(res.Shared.Listeners, l)
+		put(res.Resources, xds.Listeners, u.listener)
+		if rc != nil {
+			res.Shared.Routes = append(res.Shared.Routes, rc)
+			put(res.Resources, xds.Routes, u.routes)
+		}
+	}
+	p.collectClusters()
+	for i, row := range p.rows {
+		u, c := p.buildCluster(i)
+		res.Warnings = append(res.Warnings, u.warnings...)
+		if c == nil {
+			continue
+		}
+		l := buildLoad(row.cluster, in.Site.Zone, r.Endpoints(row.EndpointsKey))
+		res.Shared.Clusters = append(res.Shared.Clusters, c)
+		res.Shared.Loads = append(res.Shared.Loads, l)
+		put(res.Resources, xds.Clusters, u.cluster)
+		put(res.Resources, xds.Endpoints, envoy.Load(l))
+	}
+	res.Warnings = slices.Concat(own.warn.list, p.warn.list, res.Warnings)
+	return res, nil
+}
+
+func newIndex(defs []*policy.Def, r *view.Reader, mesh string) *policy.Index {
+	return policy.NewIndex(defs, func(t resource.Type) iter.Seq[*resource.Object] { return r.List(t, mesh) })
+}

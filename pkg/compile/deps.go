@@ -1,0 +1,79 @@
+package compile
+
+import (
+	"github.com/atoll-mesh/atoll/pkg/resource"
+	"github.com/atoll-mesh/atoll/pkg/view"
+)
+
+// unit is something that is compiled by itself and again when a key that it read
+// is touched. The pointer is its identity.
+type unit struct {
+	owner any // *mesh, *Proxy, *audience or *row
+	deps  []view.Key
+	dirty bool
+}
+
+// depIndex tells which units read a key. It belongs to the engine's goroutine.
+type depIndex map[view.Key]map[*unit]struct{}
+
+// set replaces what u has read. Keys that stay are not touched, so that
+// compiling the same again costs lookups only.
+func (x depIndex) set(u *unit, now map[view.Key]struct{}) {
+	kept := 0
+	for _, k := range u.deps {
+		if _, still := now[k]; still {
+			kept++
+		} else {
+			x.remove(u, k)
+		}
+	}
+	if kept == len(now) && kept == len(u.deps) {
+		return
+	}
+	u.deps = make([]view.Key, 0, len(now))
+	for k := range now {
+		readers := x[k]
+		if readers == nil {
+			readers = map[*unit]struct{}{}
+			x[k] = readers
+		}
+		readers[u] = struct{}{}
+		u.deps = append(u.deps, k)
+	}
+}
+
+// drop forgets u.
+func (x depIndex) drop(u *unit) {
+	for _, k := range u.deps {
+		x.remove(u, k)
+	}
+	u.deps = nil
+}
+
+func (x depIndex) remove(u *unit, k view.Key) {
+	readers := x[k]
+	delete(readers, u)
+	if len(readers) == 0 {
+		delete(x, k)
+	}
+}
+
+// touched calls mark for every unit that read k, or a list that k is part of.
+func (x depIndex) touched(k view.Key, mark func(*unit)) {
+	id := k.ID
+	keys := [...]view.Key{
+		k,
+		{Table: k.Table, ID: resource.ID{Type: id.Type, Mesh: id.Mesh}}, // the type in the mesh
+		{Table: k.Table, ID: resource.ID{Type: id.Type}},                // the type
+		{Table: k.Table, ID: resource.ID{Mesh: id.Mesh}},                // the mesh
+		{Table: k.Table},
+	}
+	for i, key := range keys {
+		if i > 0 && key == k {
+			continue
+		}
+		for u := range x[key] {
+			mark(u)
+		}
+	}
+}

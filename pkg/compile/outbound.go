@@ -1,0 +1,260 @@
+package compile
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/atoll-mesh/atoll/pkg/ir"
+	"github.com/atoll-mesh/atoll/pkg/kind"
+	"github.com/atoll-mesh/atoll/pkg/policy"
+	"github.com/atoll-mesh/atoll/pkg/resource"
+	"github.com/atoll-mesh/atoll/pkg/topology"
+)
+
+// outbound is one destination port that an audience calls, and where.
+type outbound struct {
+	dest      policy.Dest
+	source    string // what of the Dataplane asks for it, for warnings
+	addresses []ir.Address
+	noBind    bool
+	cidrs     []string
+}
+
+// outbounds lists what an audience calls. What cannot be called is left out with
+// a warning; all else stays.
+func (s *shape) outbounds(x *resolver, settings *Settings, warn *warnings) []*outbound {
+	c := &collector{
+		shape: s, x: x, warn: warn,
+		cidrs:  internalCIDRs(settings.InternalCIDRs, s.IPv6),
+		byName: map[string]*outbound{},
+		taken:  map[ir.Address]string{},
+	}
+	switch {
+	case !s.Virtual:
+		c.explicit()
+	case s.All:
+		for _, d := range x.all() {
+			c.virtual(d, nil)
+		}
+	default:
+		c.reachable()
+	}
+	return c.list
+}
+
+type collector struct {
+	shape  *shape
+	x      *resolver
+	warn   *warnings
+	cidrs  []string
+	list   []*outbound
+	byName map[string]*outbound
+	taken  map[ir.Address]string // address to the name of its listener
+}
+
+func (c *collector) explicit() {
+	for i := range c.shape.Explicit {
+		e := &c.shape.Explicit[i]
+		source := fmt.Sprintf("networking.outbound[%d]", i)
+		ref := policy.BackendRef{TargetRef: policy.TargetRef{Kind: e.Backend.Kind, Labels: e.Backend.selector()}}
+		if e.Backend.Port != 0 {
+			ref.Port = &e.Backend.Port
+		}
+		d, ok := policy.ResolveBackend(c.x, ref, nil)
+		if !ok {
+			c.warn.add(source+".backendRef", "%s", c.unresolved(&e.Backend))
+			continue
+		}
+		if !isIP(e.Address) {
+			c.warn.add(source+".address", "%q is not an IP address", e.Address)
+			continue
+		}
+		c.add(source, d, ir.Address{Address: e.Address, Port: e.Port})
+	}
+}
+
+func (c *collector) unresolved(r *reference) string {
+	what := fmt.Sprintf("%s %q", r.Kind, r.Name)
+	if r.Name == "" {
+		what = fmt.Sprintf("%s with labels %v", r.Kind, r.Labels)
+	}
+	switch found := c.x.selected(r.Kind, r.selector()); {
+	case len(found) == 0:
+		return fmt.Sprintf("there is no %s in mesh %s", what, c.x.mesh)
+	case r.Port == 0:
+		return what + " has more than one port; set the port"
+	}
+	return fmt.Sprintf("%s has no port %d", what, r.Port)
+}
+
+func (c *collector) reachable() {
+	refs := map[resource.ID][]int{}
+	var order []*topology.Destination
+	for i := range c.shape.Refs {
+		r := &c.shape.Refs[i]
+		found := c.x.selected(r.Kind, r.selector())
+		if len(found) == 0 {
+			c.warn.add(fmt.Sprintf("networking.transparentProxying.reachableBackends.refs[%d]", i), "nothing in mesh %s is meant by it", c.x.mesh)
+		}
+		for _, d := range found {
+			if refs[d.ID] == nil {
+				order = append(order, d)
+			}
+			refs[d.ID] = append(refs[d.ID], i)
+		}
+	}
+	for _, d := range order {
+		c.virtual(d, refs[d.ID])
+	}
+}
+
+// virtual adds the ports of a destination at its virtual addresses.
+func (c *collector) virtual(d *topology.Destination, refs []int) {
+	for _, p := range d.Ports {
+		if !c.shape.wants(refs, p.Number) {
+			continue
+		}
+		dest, ok := c.x.dest(d, p.Section)
+		if !ok {
+			continue
+		}
+		if len(d.VIPs) == 0 {
+			c.warn.add(dest.Name(), "has no virtual address yet")
+		}
+		for _, vip := range d.VIPs {
+			if a, err := netip.ParseAddr(vip); err == nil {
+				c.add(dest.Name(), dest, ir.Address{Address: a.String(), Port: p.Number})
+			}
+		}
+	}
+}
+
+// add files an address under its destination. The listener of a destination is
+// named after it, so there is one, which may have several addresses; of two
+// destinations at one address the first keeps it, as Envoy would have it.
+func (c *collector) add(source string, d policy.Dest, a ir.Address) {
+	name := d.Name()
+	if by, taken := c.taken[a]; taken {
+		if by != name {
+			c.warn.add(source, "%s is taken by %s", net.JoinHostPort(a.Address, strconv.Itoa(int(a.Port))), by)
+		}
+		return
+	}
+	o := c.byName[name]
+	switch {
+	case o == nil:
+		o = &outbound{dest: d, source: source, noBind: c.shape.NoBind, cidrs: c.cidrs}
+		c.byName[name] = o
+		c.list = append(c.list, o)
+	case c.x.id(o.dest) != c.x.id(d):
+		c.warn.add(source, "another destination is also identified as %s", name)
+		return
+	}
+	c.taken[a] = name
+	o.addresses = append(o.addresses, a)
+}
+
+// key identifies all inputs of build.
+func (o *outbound) key(rules *policy.OutboundRules) outboundKey {
+	h := xxh3.New()
+	for _, a := range o.addresses {
+		_, _ = fmt.Fprintf(h, "%s %d,", a.Address, a.Port)
+	}
+	for _, s := range o.cidrs {
+		_, _ = h.WriteString(s + ";")
+	}
+	return outboundKey{
+		name: o.dest.Name(), noBind: o.noBind,
+		where: h.Sum128().Bytes(), rules: rules.Digest(o.dest),
+	}
+}
+
+type outboundKey struct {
+	name         string
+	noBind       bool
+	where, rules digest
+}
+
+// build makes the listener and the routes, and names what they send to.
+func (o *outbound) build(rules *policy.OutboundRules) (l *ir.Listener, rc *ir.RouteConfig, backends []policy.Dest) {
+	name := o.dest.Name()
+	l = &ir.Listener{
+		Name: name, Direction: ir.Outbound,
+		Address: o.addresses[0].Address, Port: o.addresses[0].Port, Also: o.addresses[1:],
+		NoBind: o.noBind, Tags: unified(name),
+	}
+	po := &policy.Outbound{Dest: o.dest, Listener: l}
+	rules.Outbound(po)
+	for _, c := range l.Chains {
+		if c.HTTP != nil {
+			c.HTTP.InternalCIDRs = o.cidrs
+		}
+	}
+	return l, po.Routes, po.Backends
+}
+
+// clusterKey identifies all inputs of buildCluster.
+type clusterKey struct {
+	name     string
+	protocol string
+	rules    digest
+}
+
+// upstreamProtocol is what is spoken to the endpoints: HTTP/2 between proxies,
+// whatever the workload speaks (bytes of TCP are passed as they are), and the
+// workload's own protocol where there is no proxy on the other side.
+func upstreamProtocol(d policy.Dest) string {
+	if d.Kind == kind.MeshExternalService {
+		return d.Port.Protocol
+	}
+	return ir.HTTP2
+}
+
+func keyOfCluster(d policy.Dest, rules *policy.OutboundRules) clusterKey {
+	return clusterKey{name: d.Name(), protocol: upstreamProtocol(d), rules: rules.ClusterDigest(d)}
+}
+
+func buildCluster(d policy.Dest, rules *policy.OutboundRules) *ir.Cluster {
+	c := &ir.Cluster{
+		Name: d.Name(), Type: ir.EDS, Protocol: upstreamProtocol(d),
+		ConnectTimeout: new(connectTimeout),
+	}
+	rules.Cluster(d, c)
+	return c
+}
+
+// buildLoad makes the endpoints of a cluster: those of the own zone first. A
+// port that has none gets an empty assignment, so that Envoy need not wait.
+func buildLoad(cluster, zone string, e *topology.Endpoints) *ir.ClusterLoad {
+	l := &ir.ClusterLoad{Cluster: cluster}
+	if e == nil {
+		return l
+	}
+	at := map[string]int{}
+	local := false
+	for _, ep := range e.List {
+		i, ok := at[ep.Zone]
+		if !ok {
+			i = len(l.Localities)
+			at[ep.Zone] = i
+			loc := ir.Locality{Zone: ep.Zone, Priority: 1}
+			if ep.Zone == "" || ep.Zone == zone {
+				loc.Priority, local = 0, true
+			}
+			l.Localities = append(l.Localities, loc)
+		}
+		l.Localities[i].Endpoints = append(l.Localities[i].Endpoints, ir.Endpoint{
+			Address: ep.Address, Port: ep.Port, Weight: ep.Weight, Labels: ep.Labels,
+		})
+	}
+	if !local { // priorities begin with 0
+		for i := range l.Localities {
+			l.Localities[i].Priority = 0
+		}
+	}
+	return l
+}

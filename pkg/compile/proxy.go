@@ -1,0 +1,267 @@
+package compile
+
+import (
+	"slices"
+	"sync/atomic"
+
+	"github.com/atoll-mesh/atoll/pkg/envoy"
+	"github.com/atoll-mesh/atoll/pkg/kind"
+	"github.com/atoll-mesh/atoll/pkg/policy"
+	"github.com/atoll-mesh/atoll/pkg/resource"
+	"github.com/atoll-mesh/atoll/pkg/view"
+	"github.com/atoll-mesh/atoll/pkg/xds"
+)
+
+// Proxy is an attached proxy: an xds.Source, until it is detached.
+type Proxy struct {
+	unit
+	engine   *Engine
+	info     ProxyInfo
+	set      atomic.Pointer[xds.Set]
+	warnings atomic.Pointer[[]Warning]
+	changed  chan struct{}
+
+	// owned by the engine
+	attached bool
+	dp       *resource.Object // that the fields below were made of
+	sections *policy.Proxy
+	shape    digest
+	matched  *policy.Matched
+	inbound  digest // of the policies in own
+	ownOK    bool
+	own      *xds.Layer
+	ownWarn  []Warning
+	audience *audience
+}
+
+// Attach begins to compile for a proxy. Its Set is nil until its Dataplane is in
+// the view and compiled. The caller detaches it when its stream ends.
+func (e *Engine) Attach(info ProxyInfo) *Proxy {
+	info.ID.Type = kind.Dataplane
+	p := &Proxy{engine: e, info: info, changed: make(chan struct{}, 1)}
+	p.owner = p
+	e.do(func() {
+		p.attached = true
+		e.proxies[p] = struct{}{}
+		e.mark(&p.unit)
+		e.gauges()
+	})
+	return p
+}
+
+// Detach ends what Attach began. The last Set stays readable.
+func (p *Proxy) Detach() {
+	e := p.engine
+	e.do(func() {
+		if !p.attached {
+			return
+		}
+		p.attached = false
+		delete(e.proxies, p)
+		delete(e.pending, p)
+		e.deps.drop(&p.unit)
+		e.leave(p)
+		if m := e.meshes[p.info.ID.Mesh]; m != nil {
+			delete(m.proxies, p)
+			if len(m.proxies) == 0 {
+				e.deps.drop(&m.unit)
+				delete(e.meshes, m.name)
+			}
+		}
+		e.gauges()
+	})
+}
+
+// Set returns the newest configuration, or nil until there is one.
+func (p *Proxy) Set() *xds.Set { return p.set.Load() }
+
+// Changed carries a value when Set may return something new.
+func (p *Proxy) Changed() <-chan struct{} { return p.changed }
+
+// Info is what the proxy was attached with.
+func (p *Proxy) Info() ProxyInfo { return p.info }
+
+// Warnings tell what is missing in the Set, and why.
+func (p *Proxy) Warnings() []Warning {
+	if w := p.warnings.Load(); w != nil {
+		return *w
+	}
+	return nil
+}
+
+// mesh is the policies of one mesh, for the proxies in it.
+type mesh struct {
+	unit
+	name    string
+	index   *policy.Index
+	proxies map[*Proxy]struct{}
+}
+
+// compileMeshes indexes the policies of meshes in which one changed, and has
+// their proxies matched again.
+func (e *Engine) compileMeshes() {
+	for _, m := range e.dirty.meshes {
+		m.dirty = false
+		if len(m.proxies) == 0 {
+			continue
+		}
+		e.indexPolicies(m)
+		for p := range m.proxies {
+			e.mark(&p.unit)
+		}
+	}
+	e.dirty.meshes = empty(e.dirty.meshes)
+}
+
+func (e *Engine) indexPolicies(m *mesh) {
+	r := view.NewReader(e.snap)
+	var w warnings
+	if !w.guard("mesh "+m.name, func() { m.index = newIndex(e.in.Policies, r, m.name) }) {
+		e.bug(w.list)
+	}
+	e.deps.set(&m.unit, r.Deps())
+	e.policiesIndexed.Add(1)
+}
+
+func (e *Engine) meshOf(p *Proxy) *mesh {
+	name := p.info.ID.Mesh
+	m := e.meshes[name]
+	if m == nil {
+		m = &mesh{name: name, proxies: map[*Proxy]struct{}{}}
+		m.owner = m
+		e.meshes[name] = m
+		e.indexPolicies(m)
+	}
+	m.proxies[p] = struct{}{}
+	return m
+}
+
+// matchJob is one proxy on its way through compileProxies.
+type matchJob struct {
+	p       *Proxy
+	index   *policy.Index
+	dp      *resource.Object
+	matched *policy.Matched
+	shape   *shape // nil: as it was
+	own     *own   // nil: as it was
+	inbound digest
+	encoded xds.Changes
+	warn    warnings
+}
+
+// compileProxies matches proxies with policies, makes their own layers where
+// that changed, and finds their audiences.
+func (e *Engine) compileProxies() {
+	var jobs []*matchJob
+	for _, p := range e.dirty.proxies {
+		p.dirty = false
+		if !p.attached {
+			continue
+		}
+		r := view.NewReader(e.snap)
+		dp := r.Get(p.info.ID)
+		e.deps.set(&p.unit, r.Deps())
+		if dp == nil {
+			continue // not there yet, or no more: what it has stays
+		}
+		if m := e.meshOf(p); m.index != nil {
+			jobs = append(jobs, &matchJob{p: p, index: m.index, dp: dp})
+		}
+	}
+	e.dirty.proxies = empty(e.dirty.proxies)
+	each(len(jobs), func(i int) { jobs[i].warn.guard("proxy", func() { jobs[i].run(&e.in.Settings) }) })
+	for _, j := range jobs {
+		if j.warn.bug {
+			e.bug(j.warn.list)
+			continue
+		}
+		e.settle(j)
+	}
+}
+
+// run does what needs no more than the proxy. It may run beside others.
+func (j *matchJob) run(settings *Settings) {
+	p := j.p
+	same := p.dp != nil && (p.dp == j.dp || p.dp.SameContent(j.dp))
+	if !same {
+		p.sections = policy.ProxyOf(j.dp)
+		j.shape = shapeOf(&p.info, j.dp)
+		p.shape = j.shape.digest()
+	}
+	j.matched = j.index.Match(p.sections, policy.Options{})
+	j.inbound = j.matched.InboundDigest()
+	if !same || j.inbound != p.inbound || !p.ownOK {
+		j.own = newOwn(settings, &p.info, j.dp, j.matched)
+		j.encoded = envoy.Resources(j.own.build())
+	}
+	p.dp = j.dp
+}
+
+// settle takes the result of a job.
+func (e *Engine) settle(j *matchJob) {
+	p := j.p
+	e.matches.Add(1)
+	p.matched, p.inbound = j.matched, j.inbound
+	if j.own != nil {
+		e.ownCompiled.Add(1)
+		if !slices.Equal(p.ownWarn, j.own.warn.list) {
+			p.ownWarn = j.own.warn.list
+			e.pending[p] = struct{}{}
+		}
+		if p.ownOK = !j.own.warn.bug; !p.ownOK {
+			e.bug(p.ownWarn)
+		}
+		if p.ownOK || p.own == nil {
+			if own := p.own.Becoming(j.encoded); own != p.own {
+				p.own = own
+				e.pending[p] = struct{}{}
+			}
+		}
+	}
+	e.join(p, j.shape)
+}
+
+// publish gives proxies their new layers. Those whose audience is yet to be
+// compiled keep what they have until it is.
+func (e *Engine) publish() {
+	for p := range e.pending {
+		a := p.audience
+		if a == nil || a.layer == nil || a.dirty {
+			continue
+		}
+		delete(e.pending, p)
+		if len(a.warnings)+len(p.ownWarn) > 0 || p.warnings.Load() != nil {
+			list := slices.Concat(p.ownWarn, a.warnings)
+			p.warnings.Store(&list)
+		}
+		e.give(p, uint64(e.snap.Revision()))
+	}
+}
+
+// publishEarly gives out layers in which endpoints changed, while other things
+// of the same snapshot are yet to be compiled: as of the last revision, and
+// again with the new one when it is true.
+func (e *Engine) publishEarly() {
+	for p := range e.pending {
+		if a := p.audience; a != nil && a.layer != nil && p.own != nil {
+			e.give(p, e.revision.Load())
+		}
+	}
+}
+
+func (e *Engine) give(p *Proxy, revision uint64) {
+	p.set.Store(xds.NewSet(revision, p.audience.layer, p.own))
+	e.published.Add(1)
+	select {
+	case p.changed <- struct{}{}:
+	default: // it will look anyway
+	}
+}
+
+// bug reports panics, which must not stay unseen.
+func (e *Engine) bug(list []Warning) {
+	e.bugs.Add(1)
+	for _, w := range list {
+		e.log.Error("a piece of configuration could not be compiled; the last good one stays", "source", w.Source, "error", w.Text)
+	}
+}

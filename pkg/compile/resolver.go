@@ -1,0 +1,104 @@
+package compile
+
+import (
+	"sync"
+
+	"github.com/atoll-mesh/atoll/pkg/policy"
+	"github.com/atoll-mesh/atoll/pkg/resource"
+	"github.com/atoll-mesh/atoll/pkg/topology"
+	"github.com/atoll-mesh/atoll/pkg/view"
+)
+
+// resolver finds destinations of a mesh for one audience, and records that it
+// did. It may be used concurrently.
+type resolver struct {
+	mesh string
+
+	mu   sync.Mutex
+	r    *view.Reader
+	rows map[resource.ID]*policy.Destination
+	ids  map[*policy.Destination]resource.ID
+}
+
+func newResolver(r *view.Reader, mesh string) *resolver {
+	return &resolver{
+		mesh: mesh, r: r,
+		rows: map[resource.ID]*policy.Destination{},
+		ids:  map[*policy.Destination]resource.ID{},
+	}
+}
+
+// Candidates implements policy.Resolver.
+func (x *resolver) Candidates(kind resource.Type, selector map[string]string) []*policy.Destination {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var out []*policy.Destination
+	for _, d := range x.r.DestinationsByLabels(x.mesh, kind, selector) {
+		out = append(out, x.convert(d))
+	}
+	return out
+}
+
+// selected yields rows by labels, best first.
+func (x *resolver) selected(kind resource.Type, selector map[string]string) []*topology.Destination {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.r.DestinationsByLabels(x.mesh, kind, selector)
+}
+
+// all returns every row of the mesh.
+func (x *resolver) all() []*topology.Destination {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var out []*topology.Destination
+	for d := range x.r.Destinations(x.mesh) {
+		out = append(out, d)
+	}
+	return out
+}
+
+// dest is a port of a row as policies see it.
+func (x *resolver) dest(d *topology.Destination, section string) (policy.Dest, bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	p := x.convert(d)
+	for _, port := range p.Ports {
+		if port.Section == section {
+			return policy.Dest{Destination: p, Port: port}, true
+		}
+	}
+	return policy.Dest{}, false
+}
+
+// byID is dest for a row that was found before.
+func (x *resolver) byID(id resource.ID, section string) (policy.Dest, bool) {
+	x.mu.Lock()
+	d := x.r.Destination(id)
+	x.mu.Unlock()
+	if d == nil {
+		return policy.Dest{}, false
+	}
+	return x.dest(d, section)
+}
+
+// id is that of a destination which the resolver returned.
+func (x *resolver) id(d policy.Dest) resource.ID {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.ids[d.Destination]
+}
+
+func (x *resolver) convert(d *topology.Destination) *policy.Destination {
+	if p := x.rows[d.ID]; p != nil {
+		return p
+	}
+	p := &policy.Destination{
+		Kind: d.ID.Type, KRI: d.KRI, Labels: d.Labels, Created: d.Created, Local: d.Local,
+		Ports: make([]resource.Port, len(d.Ports)),
+	}
+	for i, port := range d.Ports {
+		p.Ports[i] = resource.Port{Section: port.Section, Number: port.Number, Protocol: port.Protocol}
+	}
+	x.rows[d.ID], x.ids[p] = p, d.ID
+	return p
+}

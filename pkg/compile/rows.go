@@ -1,0 +1,92 @@
+package compile
+
+import (
+	"slices"
+
+	"github.com/atoll-mesh/atoll/pkg/delta"
+	"github.com/atoll-mesh/atoll/pkg/envoy"
+	"github.com/atoll-mesh/atoll/pkg/view"
+	"github.com/atoll-mesh/atoll/pkg/xds"
+)
+
+// row is the endpoints of one cluster, for all audiences.
+type row struct {
+	unit
+	key   rowKey
+	load  *delta.Resource
+	users map[*audience]struct{}
+}
+
+func (e *Engine) rowOf(k rowKey) *row {
+	r := e.rows[k]
+	if r == nil {
+		r = &row{key: k, users: map[*audience]struct{}{}}
+		r.owner = r
+		e.rows[k] = r
+		e.mark(&r.unit)
+	}
+	return r
+}
+
+func (e *Engine) unuse(a *audience, keys []rowKey) {
+	for _, k := range keys {
+		r := e.rows[k]
+		if r == nil {
+			continue
+		}
+		delete(r.users, a)
+		if len(r.users) == 0 {
+			e.deps.drop(&r.unit)
+			delete(e.rows, k)
+		}
+	}
+}
+
+// compileRows makes dirty endpoints and puts those that differ into the layers
+// of audiences that are otherwise up to date.
+func (e *Engine) compileRows() {
+	rows := slices.DeleteFunc(e.dirty.rows, func(r *row) bool {
+		r.dirty = false
+		return len(r.users) == 0
+	})
+	readers := make([]*view.Reader, len(rows))
+	loads := make([]*delta.Resource, len(rows))
+	failed := make([]warnings, len(rows))
+	each(len(rows), func(i int) {
+		k := rows[i].key
+		readers[i] = view.NewReader(e.snap)
+		failed[i].guard(k.cluster, func() {
+			loads[i] = envoy.Load(buildLoad(k.cluster, e.in.Site.Zone, readers[i].Endpoints(k.EndpointsKey)))
+		})
+	})
+	changed := map[*audience]xds.Changes{}
+	for i, r := range rows {
+		e.deps.set(&r.unit, readers[i].Deps())
+		e.endpointsCompiled.Add(1)
+		if loads[i] == nil {
+			e.bug(failed[i].list)
+			continue
+		}
+		if r.load != nil && r.load.Version == loads[i].Version {
+			continue
+		}
+		r.load = loads[i]
+		for a := range r.users {
+			if changed[a] == nil {
+				changed[a] = xds.Changes{}
+			}
+			changed[a].Put(xds.Endpoints, r.load)
+		}
+	}
+	for a, c := range changed {
+		// What an audience only just began to use comes with finish.
+		if old := a.layer; old != nil {
+			if a.layer = old.With(c); a.layer != old {
+				for p := range a.proxies {
+					e.pending[p] = struct{}{}
+				}
+			}
+		}
+	}
+	e.dirty.rows = empty(e.dirty.rows)
+}
