@@ -74,6 +74,18 @@ func (p *MeshServicePort) Section() string { return sectionName(p.Name, uint32(p
 // Protocol is AppProtocol as the rest of the system compares it.
 func (p *MeshServicePort) Protocol() string { return NormalProtocol(p.AppProtocol) }
 
+// ServedBy tells whether an inbound, ready or not, is the port's target.
+func (p *MeshServicePort) ServedBy(in *DataplaneInbound) bool {
+	switch t := p.TargetPort; {
+	case t == nil:
+		return false
+	case t.Str != "":
+		return in.GetName() == t.Str
+	default:
+		return t.Int > 0 && in.GetPort() == uint32(t.Int)
+	}
+}
+
 // ServiceIdentity is one identity that proxies of a service may present.
 type ServiceIdentity struct {
 	Type  string `json:"type" schema:"enum=SpiffeID"`
@@ -227,6 +239,15 @@ func NormalProtocol(p string) string {
 		return "tcp"
 	}
 	return strings.ToLower(p)
+}
+
+// ServiceProtocol is the protocol of a service's port for that of an inbound:
+// what a port cannot state is tcp to its clients.
+func ServiceProtocol(inbound string) string {
+	if p := NormalProtocol(inbound); slices.Contains(appProtocols, p) {
+		return p
+	}
+	return "tcp"
 }
 
 // sniWarnings says which ports of a destination other zones cannot reach,

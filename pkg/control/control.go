@@ -1,0 +1,239 @@
+// Package control holds the writers of which a control plane has one at a time:
+// those that generate services and workloads, give out virtual addresses, state
+// what is observed, create what must exist and delete what must not.
+//
+// All jobs work in passes. A pass looks at what differs between the snapshot
+// that the last pass finished with and the newest one, lets every job say what
+// it wants written, and writes all of it together. Nothing polls: a pass follows
+// a change of the view, or a deadline that a job asked for.
+package control
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/atoll-mesh/atoll/pkg/resource"
+	"github.com/atoll-mesh/atoll/pkg/store"
+	"github.com/atoll-mesh/atoll/pkg/view"
+)
+
+// Author stands in the history of everything that this package writes.
+const Author = "mesh-system:control-plane"
+
+// Config is what Run needs. Kinds and site are those of the view.
+type Config struct {
+	View  *view.View
+	Store store.Store
+	Log   *slog.Logger
+
+	// Defaults makes what is created together with a Mesh.
+	Defaults Defaults
+	// DefaultMesh has a Mesh named "default" created where there is none. It is
+	// not for zones that have a global.
+	DefaultMesh bool
+	// UserTokenKey has a key for user tokens created where there is none.
+	UserTokenKey bool
+	// IssueAdminToken makes the token of the first admin, signed with the newest
+	// key of the view. Nil: there shall be none.
+	IssueAdminToken func() (string, error)
+
+	// GenerateServices and GenerateWorkloads have MeshServices and Workloads made
+	// of the kuma.io/workload labels of Dataplanes. They act on universal zones.
+	GenerateServices  bool
+	GenerateWorkloads bool
+	// GracePeriod is how long a generated MeshService outlives its last Dataplane.
+	GracePeriod time.Duration
+	// ServiceCIDR is where virtual addresses of MeshServices are taken from.
+	ServiceCIDR netip.Prefix
+	// CleanupAge is how long a Dataplane may be offline before it is deleted;
+	// zero: for ever. It acts on universal zones.
+	CleanupAge time.Duration
+}
+
+// Sustained churn is met with growing pauses between passes, so that a thousand
+// proxies that register cost a handful of commits. The first change after a
+// quiet time is never held back.
+const (
+	gapMin = 50 * time.Millisecond
+	gapMax = 800 * time.Millisecond
+)
+
+// retryMin and retryMax bound the pauses after a pass that could not be written.
+const (
+	retryMin = 100 * time.Millisecond
+	retryMax = 5 * time.Second
+)
+
+// job is one concern of the control plane. It reads the pass and enters what it
+// wants written; it must want nothing when everything is as it should be. What it
+// remembers must be made anew when the pass is full.
+type job interface{ plan(p *pass) }
+
+// controller runs the jobs. It belongs to one goroutine.
+type controller struct {
+	cfg  Config
+	site resource.Site
+	jobs []job
+	done *view.Snapshot // handled completely; nil before the first pass
+}
+
+func newController(cfg Config) *controller {
+	c := &controller{cfg: cfg, site: cfg.View.Site()}
+	universal := !c.site.Global && c.site.Env == resource.EnvUniversal
+	// The order matters where one job goes on with what another wants written.
+	c.jobs = append(c.jobs, &essentials{cfg: cfg, site: c.site}, &orphans{kinds: cfg.View.Kinds(), site: c.site})
+	if universal {
+		members := &members{}
+		c.jobs = append(c.jobs, members)
+		if cfg.CleanupAge > 0 {
+			c.jobs = append(c.jobs, &collector{age: cfg.CleanupAge, log: cfg.Log})
+		}
+		if cfg.GenerateServices {
+			c.jobs = append(c.jobs, &services{members: members, site: c.site, grace: cfg.GracePeriod, log: cfg.Log})
+		}
+		if cfg.GenerateWorkloads {
+			c.jobs = append(c.jobs, &workloads{members: members, site: c.site, log: cfg.Log})
+		}
+		c.jobs = append(c.jobs, &workloadStatus{members: members})
+	}
+	if !c.site.Global {
+		c.jobs = append(c.jobs, &addresses{site: c.site, cidr: cfg.ServiceCIDR, log: cfg.Log}, &serviceStatus{})
+	}
+	return c
+}
+
+// Run does the work until ctx ends. The caller holds the leader's lease: ctx ends
+// when that is lost, and carries its fence.
+func Run(ctx context.Context, cfg Config) error {
+	sub := cfg.View.Subscribe()
+	defer sub.Close()
+	if err := catchUp(ctx, cfg, sub); err != nil {
+		return err
+	}
+	c := newController(cfg)
+	gap, retry := time.Duration(0), retryMin
+	for {
+		deadline, err := c.pass(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, store.ErrNotLeader), errors.Is(err, store.ErrClosed):
+			return err
+		case err != nil:
+			level := slog.LevelWarn
+			if errors.Is(err, store.ErrConflict) { // somebody else changed the same thing
+				level = slog.LevelDebug
+			}
+			cfg.Log.Log(ctx, level, "what the control plane decided could not be written and is decided again", "error", err, "retryIn", retry)
+			deadline = earliest(deadline, time.Now().Add(retry))
+			retry = min(2*retry, retryMax)
+		default:
+			retry = retryMin
+		}
+		if err := sleep(ctx, gap); err != nil {
+			return err
+		}
+		quiet, err := wait(ctx, sub, deadline)
+		if err != nil {
+			return err
+		}
+		if gap = min(max(2*gap, gapMin), gapMax); quiet {
+			gap = 0
+		}
+	}
+}
+
+// catchUp waits until the view has everything that was committed before the
+// lease was taken, so that no decision is made twice.
+func catchUp(ctx context.Context, cfg Config, sub *view.Subscription) error {
+	for {
+		b, err := cfg.Store.Read(ctx, cfg.View.Snapshot().Revision(), 1)
+		switch {
+		case err == nil:
+			_, err = cfg.View.Wait(ctx, b.Head)
+			return err
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, store.ErrClosed):
+			return err
+		}
+		// The view is about to read the store anew, or the store is away, which the
+		// view waits out. The time is for a store that comes back unchanged.
+		if _, err := wait(ctx, sub, time.Now().Add(retryMax)); err != nil {
+			return err
+		}
+	}
+}
+
+// wait returns when the view may be newer or the deadline, unless zero, has
+// passed; quiet says that it had to wait for it.
+func wait(ctx context.Context, sub *view.Subscription, deadline time.Time) (quiet bool, err error) {
+	select {
+	case <-sub.C():
+		return false, nil
+	default:
+	}
+	var expired <-chan time.Time
+	if !deadline.IsZero() {
+		t := time.NewTimer(time.Until(deadline)) // a grace period, an age, or a retry
+		defer t.Stop()
+		expired = t.C
+	}
+	select {
+	case <-sub.C():
+	case <-expired:
+	case <-ctx.Done():
+		return true, ctx.Err()
+	}
+	return true, nil
+}
+
+// sleep keeps the gap between passes under churn.
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// pass plans and writes once. It returns when a job wants to be asked again.
+func (c *controller) pass(ctx context.Context) (time.Time, error) {
+	p := newPass(c.cfg.View, c.done)
+	for _, j := range c.jobs {
+		j.plan(p)
+	}
+	ops := p.ops()
+	if len(ops) == 0 {
+		c.done = p.now
+		return p.deadline, nil
+	}
+	rev, err := write(ctx, c.cfg.Store, ops)
+	if err != nil && !errors.Is(err, store.ErrConflict) {
+		return p.deadline, err
+	}
+	// The next pass must see what this one wrote, or it would write it again.
+	if _, waitErr := c.cfg.View.Wait(ctx, rev); waitErr != nil {
+		return p.deadline, waitErr
+	}
+	if err == nil {
+		c.done = p.now
+	}
+	return p.deadline, err
+}
+
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
