@@ -54,7 +54,8 @@ func (m Match) all() bool {
 }
 
 // compare puts first what asks more of a request. Among exact paths the order
-// of the rules counts.
+// of the rules counts. A prefix of / asks nothing of the path and so does not
+// keep requests from matches on a method, a header or an expression.
 func (m Match) compare(other Match) int {
 	return cmp.Or(
 		cmp.Compare(pathRank(m.Path), pathRank(other.Path)),
@@ -66,13 +67,15 @@ func (m Match) compare(other Match) int {
 }
 
 func pathRank(p *PathMatch) int {
-	switch p.Type {
-	case Exact:
+	switch {
+	case p.Type == Exact:
 		return 0
-	case PathPrefix:
-		return 1
+	case p.Type == RegularExpression:
+		return 2
+	case p.Value == "/":
+		return 3
 	}
-	return 2
+	return 1
 }
 
 func patternLen(p *PathMatch) int {
