@@ -69,10 +69,13 @@ const (
 	featureStrictInboundPorts = "feature-strict-inbound-ports"
 	featureTransparentProxy   = "feature-transparent-proxy-in-dataplane-metadata"
 	featureSpire              = "feature-spire"
+	// featureReadinessBeside: readiness is answered on the Dataplane's address
+	// when that is a loopback address.
+	featureReadinessBeside = "atoll-readiness-beside-dataplane"
 )
 
 func (c *Config) features() []string {
-	list := []string{}
+	list := []string{featureReadinessBeside}
 	for _, f := range []struct {
 		on   bool
 		name string
