@@ -38,6 +38,7 @@ func NewResource(name, version, typeURL string, value []byte) *Resource {
 // They are written in this order, which ends with the value, so that a Body can
 // share its bytes with the encoded resource.
 const (
+	fieldResources       protowire.Number = 2 // of DeltaDiscoveryResponse
 	fieldResourceName    protowire.Number = 3
 	fieldResourceVersion protowire.Number = 1
 	fieldResourceBody    protowire.Number = 2
@@ -45,9 +46,9 @@ const (
 	fieldAnyValue        protowire.Number = 2
 )
 
-// encoded returns the resource as the message envoy.service.discovery.v3.Resource.
-// It is made once, for all streams; two goroutines that race make it twice and
-// keep one.
+// encoded returns the resource as an element of the field resources of a
+// DeltaDiscoveryResponse, tag and length included. It is made once, for all
+// streams; two goroutines that race make it twice and keep one.
 func (r *Resource) encoded() []byte {
 	if wire := r.wire.Load(); wire != nil {
 		return *wire
@@ -66,7 +67,13 @@ func (r *Resource) encode() []byte {
 	if n := len(r.Body.GetValue()); n > 0 {
 		body += bytesSize(n)
 	}
-	b := make([]byte, 0, bytesSize(len(r.Name))+bytesSize(len(r.Version))+bytesSize(body))
+	size := bytesSize(len(r.Name)) + bytesSize(len(r.Version))
+	if r.Body != nil {
+		size += bytesSize(body)
+	}
+	b := make([]byte, 0, bytesSize(size))
+	b = protowire.AppendTag(b, fieldResources, protowire.BytesType)
+	b = protowire.AppendVarint(b, uint64(size))
 	b = protowire.AppendTag(b, fieldResourceName, protowire.BytesType)
 	b = protowire.AppendString(b, r.Name)
 	b = protowire.AppendTag(b, fieldResourceVersion, protowire.BytesType)

@@ -1,0 +1,184 @@
+package delta
+
+// differ is one name to be looked at: what is wanted, nil for nothing, and what
+// the peer holds.
+type differ struct {
+	name string
+	want *Resource
+	offset
+}
+
+// part returns what is to be sent of it, or 0.
+func (d *differ) part() part {
+	switch {
+	case d.want != nil && (d.force || d.want.Version != d.version):
+		return upserts
+	case d.want == nil && d.version != "":
+		return removals
+	case d.want == nil && d.force:
+		return answers
+	}
+	return 0
+}
+
+// each yields the names, at least all those of which something is to be sent,
+// until yield returns false. It works in O(changes) when the source can tell them.
+func (t *state) each(yield func(differ) bool) {
+	for name, o := range t.off {
+		if t.subscribed(name) && !yield(differ{name, t.want.Get(name), o}) {
+			return
+		}
+	}
+	look := func(name string) bool {
+		if _, done := t.off[name]; done || !t.subscribed(name) {
+			return true
+		}
+		return yield(differ{name, t.want.Get(name), offset{version: t.has(name)}})
+	}
+	switch {
+	case t.base == t.want:
+	case t.base == nil && t.wildcard:
+		for r := range t.want.All() {
+			if _, done := t.off[r.Name]; !done && !yield(differ{name: r.Name, want: r}) {
+				return
+			}
+		}
+	case t.base == nil:
+		for name := range t.names.all() {
+			if !look(name) {
+				return
+			}
+		}
+	default:
+		if names, ok := t.want.ChangedSince(t.base); ok {
+			for _, name := range names {
+				if !look(name) {
+					return
+				}
+			}
+			return
+		}
+		for r := range t.want.All() {
+			if !look(r.Name) {
+				return
+			}
+		}
+		for r := range t.base.All() {
+			if t.want.Get(r.Name) == nil && !look(r.Name) {
+				return
+			}
+		}
+	}
+}
+
+// pending reports whether there is something of that part to be sent.
+func (t *state) pending(what part) bool {
+	if t.greet && what&upserts != 0 {
+		return true
+	}
+	if what == removals && t.base == nil && len(t.off) == 0 {
+		return false
+	}
+	found := false
+	t.each(func(d differ) bool {
+		found = d.part()&what != 0
+		return !found
+	})
+	return found
+}
+
+// compose takes into a message what fits of that part, and notes that the peer
+// holds it. left: there is more of that part, or the window is full.
+func (s *Stream) compose(t *state, what part) (m *Message, left bool) {
+	if len(t.inflight) >= s.cfg.window() {
+		return nil, t.pending(what)
+	}
+	d := drafting{limit: s.cfg.MaxBytes}
+	if !t.greeted && t.cfg != nil && t.cfg.WholeFirst {
+		d.limit = 0
+	}
+	var rest []differ // wanted, but not in this message
+	t.each(func(diff differ) bool {
+		switch p := diff.part(); {
+		case p == 0:
+			if t.base == t.want {
+				delete(t.off, diff.name) // says what base says
+			}
+		case p&what != 0 && d.take(diff):
+		default:
+			left = left || p&what != 0
+			rest = append(rest, diff)
+		}
+		return true
+	})
+	t.sent(&d.msg, rest)
+	if len(d.msg.Resources)+len(d.msg.Removed) == 0 && (!t.greet || what&upserts == 0) {
+		return nil, left
+	}
+	return &d.msg, left
+}
+
+// sent makes base and off account for a message. Whichever is fewer is written
+// down by name: what was sent, or what is yet to be.
+func (t *state) sent(m *Message, rest []differ) {
+	if n := len(m.Resources) + len(m.Removed); t.base != t.want && len(rest) <= 2*n+32 {
+		t.base, t.off = t.want, nil
+		for _, d := range rest {
+			t.set(d.name, d.offset)
+		}
+		return
+	}
+	note := func(name, version string) {
+		if t.base != nil && t.subscribed(name) {
+			if r := t.base.Get(name); r != nil && r.Version == version || r == nil && version == "" {
+				delete(t.off, name)
+				return
+			}
+		} else if version == "" {
+			delete(t.off, name)
+			return
+		}
+		t.set(name, offset{version: version})
+	}
+	for _, r := range m.Resources {
+		note(r.Name, r.Version)
+	}
+	for _, name := range m.Removed {
+		note(name, "")
+	}
+	if len(t.off) == 0 {
+		t.off = nil // a map keeps the room that it once had
+	}
+}
+
+// drafting is a message under construction.
+type drafting struct {
+	msg   Message
+	size  int
+	limit int // bytes; 0: none
+	full  bool
+}
+
+// headroom is kept for what a message has besides resources and names.
+const headroom = 512
+
+// take adds one name, unless there is no room for it.
+func (d *drafting) take(diff differ) bool {
+	n := removedSize(diff.name)
+	if diff.want != nil {
+		n = len(diff.want.encoded())
+	}
+	empty := len(d.msg.Resources)+len(d.msg.Removed) == 0
+	if d.full || !empty && (diff.alone || d.limit > 0 && d.size+n > d.limit-headroom) {
+		return false
+	}
+	d.full = diff.alone
+	d.size += n
+	d.msg.gates = d.msg.gates || diff.force || diff.version == ""
+	if diff.want != nil {
+		d.msg.Resources = append(d.msg.Resources, diff.want)
+	} else {
+		d.msg.Removed = append(d.msg.Removed, diff.name)
+	}
+	return true
+}
