@@ -146,7 +146,7 @@ func write(ctx context.Context, conn *pgxpool.Conn, st state, changes []store.Ch
 	}
 	if len(puts.names) > 0 {
 		b.Queue(`INSERT INTO atoll_record (type, mesh, name, labels, spec, status, version, created, modified)
-			SELECT type, mesh, name, labels::jsonb, spec, status, $1, created, modified
+			SELECT type, mesh, name, labels::jsonb, spec, status, $1::bigint, created, modified
 			FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bytea[], $8::timestamptz[], $9::timestamptz[])
 				AS p (type, mesh, name, labels, spec, status, created, modified)
 			ON CONFLICT (type, mesh, name) DO UPDATE SET labels = excluded.labels, spec = excluded.spec,
@@ -158,7 +158,7 @@ func write(ctx context.Context, conn *pgxpool.Conn, st state, changes []store.Ch
 			WHERE r.type = d.type AND r.mesh = d.mesh AND r.name = d.name`, deletes.types, deletes.meshes, deletes.names)
 	}
 	b.Queue(`INSERT INTO atoll_log (rev, seq, time, author, type, mesh, name, labels, spec, status, version, created, modified)
-		SELECT $1, seq, $2, author, type, mesh, name, labels::jsonb, spec, status, CASE WHEN created IS NOT NULL THEN $1 END, created, modified
+		SELECT $1::bigint, seq, $2::timestamptz, author, type, mesh, name, labels::jsonb, spec, status, CASE WHEN created IS NOT NULL THEN $1::bigint END, created, modified
 		FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[], $9::bytea[], $10::timestamptz[], $11::timestamptz[])
 			WITH ORDINALITY AS l (author, type, mesh, name, labels, spec, status, created, modified, seq)`,
 		rev, st.now, all.authors, all.types, all.meshes, all.names, all.labels, all.specs, all.statuses, all.created, all.modified)

@@ -83,3 +83,8 @@ func TestDamagedFile(t *testing.T) {
 		t.Errorf("got %v, want an error that names the file and says what to do", err)
 	}
 }
+
+// BenchmarkWrites is 1,000 clients that write one resource each, at once.
+func BenchmarkWrites(b *testing.B) {
+	storetest.Benchmark(b, open(b, filepath.Join(b.TempDir(), "atoll.db")))
+}
