@@ -1,0 +1,61 @@
+package xds
+
+import (
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/encoding/proto"
+	"google.golang.org/grpc/mem"
+
+	"github.com/atoll-mesh/atoll/pkg/delta"
+)
+
+// ServerOptions are the gRPC options that suit thousands of streams: responses
+// refer to the shared bytes of resources instead of copying them, and
+// connections that have nothing to say keep no buffers for saying it. All other
+// messages and services of the server are encoded as usual.
+func ServerOptions() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.ForceServerCodecV2(codec{encoding.GetCodecV2(proto.Name)}),
+		grpc.SharedWriteBuffer(true),
+		grpc.ReadBufferSize(4 << 10),
+		grpc.WriteBufferSize(16 << 10),
+	}
+}
+
+// codec is the usual one, except for delta messages.
+type codec struct{ encoding.CodecV2 }
+
+// copyBelow is the size under which copying costs less than another buffer.
+const copyBelow = 512
+
+// Marshal implements encoding.CodecV2.
+func (c codec) Marshal(v any) (mem.BufferSlice, error) {
+	m, ok := v.(*delta.Message)
+	if !ok {
+		return c.CodecV2.Marshal(v)
+	}
+	out := make(mem.BufferSlice, 0, 8)
+	var small []byte
+	flush := func() {
+		if len(small) > 0 {
+			out = append(out, mem.SliceBuffer(small))
+			small = nil
+		}
+	}
+	m.Segments(func(b []byte) {
+		if len(b) < copyBelow {
+			if small == nil {
+				small = make([]byte, 0, 4<<10)
+			} else if len(small)+len(b) > cap(small) {
+				flush()
+				small = make([]byte, 0, 4<<10)
+			}
+			small = append(small, b...)
+			return
+		}
+		flush()
+		out = append(out, mem.SliceBuffer(b))
+	})
+	flush()
+	return out, nil
+}
