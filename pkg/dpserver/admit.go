@@ -9,44 +9,53 @@ import (
 
 	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/resource"
-	"github.com/atoll-mesh/atoll/pkg/view"
 )
 
 // author is who stands in the history of what a proxy registers.
 const author = "dataplane-proxy"
 
 // admit checks that the holder of the token may be this proxy, and sees to it
-// that its Dataplane is in the view. brought says that the proxy carries its
-// Dataplane with it, which then lives as long as the proxy.
-func (s *Server) admit(ctx context.Context, p Proxy, token string) (brought bool, err error) {
-	text := p.Node.GetMetadata().GetFields()[keyResource].GetStringValue()
-	if text == "" {
-		dp, err := s.await(ctx, p.ID)
+// that its Dataplane is in the view.
+func (s *Server) admit(ctx context.Context, sess *session, token string) error {
+	id := sess.proxy.ID
+	if !sess.brought {
+		dp, err := s.await(ctx, id)
 		if err != nil {
-			return false, status.Errorf(codes.NotFound,
-				"%s does not exist; create it, or let the agent bring it with --dataplane-file", p.ID)
+			return status.Errorf(codes.NotFound,
+				"%s does not exist; create it, or let the agent bring it with --dataplane-file", id)
 		}
-		return false, s.authenticate(ctx, token, dp)
+		return s.authenticate(ctx, token, dp)
 	}
-	dp, err := s.decodeDataplane([]byte(text))
+	text := sess.proxy.Node.GetMetadata().GetFields()[keyResource].GetStringValue()
+	sent, err := s.decodeDataplane([]byte(text))
 	if err != nil {
-		return false, status.Error(codes.InvalidArgument, err.Error())
+		return status.Error(codes.InvalidArgument, err.Error())
 	}
-	if dp.ID != p.ID {
-		return false, status.Errorf(codes.InvalidArgument,
-			"node metadata %s is %s, but the node id says %s", keyResource, dp.ID, p.ID)
+	if sent.ID != id {
+		return status.Errorf(codes.InvalidArgument, "node metadata %s is %s, but the node id says %s", keyResource, sent.ID, id)
 	}
-	labelled, err := s.cfg.Site.Admit(dp, s.cfg.View.Snapshot().Get(dp.ID))
+	old := s.cfg.View.Snapshot().Get(id)
+	dp, err := s.cfg.Site.Admit(sent, old)
 	if err != nil {
-		return false, status.Error(codes.InvalidArgument, err.Error())
+		return status.Error(codes.InvalidArgument, err.Error())
 	}
-	if err := s.authenticate(ctx, token, labelled); err != nil {
-		return false, err
+	if err := s.authenticate(ctx, token, dp); err != nil {
+		return err
 	}
-	if _, err := s.await(ctx, resource.ID{Type: kind.Mesh, Name: p.ID.Mesh}); err != nil {
-		return false, status.Errorf(codes.FailedPrecondition, "mesh %q does not exist; create it first", p.ID.Mesh)
+	if _, err := s.await(ctx, resource.ID{Type: kind.Mesh, Name: id.Mesh}); err != nil {
+		return status.Errorf(codes.FailedPrecondition, "mesh %q does not exist; create it first", id.Mesh)
 	}
-	return true, s.register(ctx, token, dp)
+	if old != nil && dp.SameContent(old) {
+		return nil // also while the store is away
+	}
+	return s.writer.register(sess, sent, func(stored *resource.Object) error {
+		// A token must not take over what it could not have registered.
+		if err := s.authenticate(ctx, token, stored); err != nil {
+			return status.Errorf(codes.PermissionDenied,
+				"%s exists and the token is not valid for it: %s", stored.ID, status.Convert(err).Message())
+		}
+		return nil
+	})
 }
 
 func (s *Server) authenticate(ctx context.Context, token string, dp *resource.Object) error {
@@ -61,37 +70,6 @@ func (s *Server) authenticate(ctx context.Context, token string, dp *resource.Ob
 		return status.Error(codes.Unauthenticated, err.Error())
 	}
 	return nil
-}
-
-// register stores a Dataplane unless it is stored already. Many proxies that
-// register at once share commits: the store groups concurrent writes.
-func (s *Server) register(ctx context.Context, token string, sent *resource.Object) error {
-	rev, err := view.Edit(ctx, s.cfg.View, s.cfg.Store, sent.ID, author, func(old *resource.Object) (*resource.Object, error) {
-		dp, err := s.cfg.Site.Admit(sent, old)
-		if err != nil {
-			return nil, err
-		}
-		if old != nil && !dp.SameContent(old) {
-			// A token must not take over what it could not have registered.
-			if err := s.authenticate(ctx, token, old); err != nil {
-				return nil, status.Errorf(codes.PermissionDenied,
-					"%s exists and the token is not valid for it: %s", old.ID, status.Convert(err).Message())
-			}
-		}
-		return dp, nil
-	})
-	if err == nil {
-		_, err = s.cfg.View.Wait(ctx, rev)
-	}
-	switch {
-	case err == nil:
-		return nil
-	case status.Code(err) != codes.Unknown:
-		return err
-	case ctx.Err() != nil:
-		return status.FromContextError(ctx.Err()).Err()
-	}
-	return status.Errorf(codes.Unavailable, "%s could not be registered: %v", sent.ID, err)
 }
 
 var errNotThere = errors.New("did not appear in time")

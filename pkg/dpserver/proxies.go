@@ -54,13 +54,12 @@ func (ps *proxies) Open(ctx context.Context, node *core.Node) (xds.Session, erro
 	if err := ps.enter(ctx, p.ID); err != nil {
 		return nil, err
 	}
-	brought, err := ps.s.admit(ctx, p, token)
-	if err != nil {
+	sess := newSession(ps.s, p, func(err error) { xds.End(ctx, err) })
+	if err := ps.s.admit(ctx, sess, token); err != nil {
 		ps.leaveUnadmitted(p.ID)
 		ps.s.log.Warn("a proxy was refused", "mesh", p.ID.Mesh, "proxy", p.ID.Name, "error", err)
 		return nil, err
 	}
-	sess := newSession(ps.s, p, brought, func(err error) { xds.End(ctx, err) })
 	old, ok := ps.occupy(p.ID, sess)
 	if !ok {
 		return nil, status.Error(codes.Unavailable, "this control plane is stopping; connect again")
@@ -70,7 +69,7 @@ func (ps *proxies) Open(ctx context.Context, node *core.Node) (xds.Session, erro
 		old.replace()
 	}
 	sess.Attachment = ps.s.cfg.Attach(p.ProxyInfo)
-	ps.s.insights.changed(sess)
+	ps.s.writer.changed(sess)
 	return sess, nil
 }
 
@@ -193,7 +192,7 @@ func (ps *proxies) remove(id resource.ID, st *seat) {
 	st.due = false
 	removal := make(chan struct{})
 	st.removal = removal
-	ps.s.insights.remove(id, func() {
+	ps.s.writer.remove(id, func() {
 		ps.mu.Lock()
 		defer ps.mu.Unlock()
 		st.removal = nil

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -74,11 +75,11 @@ type Attachment interface {
 
 // Server serves the proxies of a zone.
 type Server struct {
-	cfg      Config
-	log      *slog.Logger
-	certs    *certificates
-	proxies  *proxies
-	insights *insights
+	cfg     Config
+	log     *slog.Logger
+	certs   *certificates
+	proxies *proxies
+	writer  *writer
 }
 
 // New checks the configuration and reads the certificate.
@@ -93,7 +94,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, log: cfg.Log, certs: certs}
-	s.insights = newInsights(s)
+	s.writer = newWriter(s)
 	s.proxies = newProxies(s)
 	return s, nil
 }
@@ -122,17 +123,17 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			s.cfg.Bootstrap.XDSPort = uint32(a.Port)
 		}
 	}
-	rpc := grpc.NewServer()
-	_ = rpc
+	rpc := grpc.NewServer(xds.ServerOptions()...)
+	xds.NewServer(s.proxies, xds.Options{Identifier: s.cfg.InstanceID, Log: s.log}).Register(rpc)
 	handler := s.handler(rpc)
 
 	writerCtx, stopWriter := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWriter()
-	writerDone := make(chan struct{})
-	go func() {
-		defer close(writerDone)
-		s.insights.run(writerCtx)
-	}()
+	var background sync.WaitGroup
+	background.Go(func() { s.writer.run(writerCtx) })
+	if s.cfg.Exclusive {
+		background.Go(func() { s.endStale(ctx) })
+	}
 
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
@@ -173,9 +174,11 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		web.Close()
 	}
 	s.proxies.wait(stopCtx)
-	s.insights.flush(stopCtx)
+	if e := s.writer.flush(stopCtx); e != nil {
+		s.log.Warn("the end of some streams could not be written", "error", e)
+	}
 	stopWriter()
-	<-writerDone
+	background.Wait()
 	if errors.Is(err, http.ErrServerClosed) {
 		err = nil
 	}

@@ -37,11 +37,12 @@ type Status struct {
 	Report    xds.Report
 }
 
-func newSession(s *Server, p Proxy, brought bool, end func(error)) *session {
+func newSession(s *Server, p Proxy, end func(error)) *session {
 	v := p.Version
 	if v.KumaDp != nil {
 		v.KumaDp.KumaCpCompatible = compatible(s.cfg.Version, v.KumaDp.Version)
 	}
+	_, brought := p.Node.GetMetadata().GetFields()[keyResource]
 	now := timestamppb.Now()
 	return &session{
 		s: s, proxy: p, brought: brought, end: end,
@@ -68,6 +69,7 @@ func (s *session) Delivered(r xds.Report) {
 	s.mu.Lock()
 	before := s.report
 	s.report = r
+	s.subscription.Status.LastUpdateTime = timestamppb.Now()
 	s.mu.Unlock()
 	first := before.Revision == 0 && r.Revision != 0
 	refused := rejected(r) > rejected(before)
@@ -78,7 +80,7 @@ func (s *session) Delivered(r xds.Report) {
 		}
 	}
 	if first || refused {
-		s.s.insights.changed(s)
+		s.s.writer.changed(s)
 	}
 }
 
@@ -89,7 +91,7 @@ func (s *session) Close(err error) {
 	s.subscription.DisconnectTime = timestamppb.Now()
 	s.mu.Unlock()
 	s.s.log.Info("a proxy disconnected", "mesh", s.proxy.ID.Mesh, "proxy", s.proxy.ID.Name, "cause", err)
-	s.s.insights.changed(s)
+	s.s.writer.changed(s)
 	s.s.proxies.left(s)
 }
 
@@ -124,7 +126,6 @@ func (s *session) describe() *meshproto.DiscoverySubscription {
 			st.Rds = stats
 		}
 	}
-	sub.Status.LastUpdateTime = timestamppb.Now()
 	return sub
 }
 
