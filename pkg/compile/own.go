@@ -57,8 +57,12 @@ func (o *own) build() *ir.Config {
 			source := fmt.Sprintf("networking.inbound[%d]", i)
 			name := "self_inbound_dp_" + kind.InboundSection(in)
 			where := net.JoinHostPort(kind.InboundAddress(o.net, in), strconv.Itoa(int(in.GetPort())))
-			if seen[name] || seen[where] {
-				o.warn.add(source, "an inbound before it has the same name %q or address %s; each needs its own", kind.InboundSection(in), where)
+			if seen[name] {
+				o.warn.add(source, "an inbound before it has the same name %q; each needs its own", kind.InboundSection(in))
+				continue
+			}
+			if seen[where] {
+				o.warn.add(source, "an inbound before it listens on %s too; each needs an address and port of its own", where)
 				continue
 			}
 			seen[name], seen[where] = true, true

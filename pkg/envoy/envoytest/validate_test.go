@@ -10,10 +10,9 @@ import (
 // What Envoy refuses is refused here too, so that a green Validate means
 // something.
 func TestValidateRefuses(t *testing.T) {
-	bad := map[string]*ir.Config{"bad": {Routes: []*ir.RouteConfig{{
+	err := validate(t, Binary(t), &ir.Config{Routes: []*ir.RouteConfig{{
 		Name: "r", VirtualHost: "r", Routes: []*ir.Route{{Match: ir.RouteMatch{Regex: "("}, Direct: &ir.Direct{Status: 500}}},
-	}}}}
-	err := validate(t, Binary(t), []string{"bad"}, bad)
+	}}})
 	if err == nil || !strings.Contains(err.Error(), "missing )") {
 		t.Errorf("Envoy's answer to a broken expression: %v", err)
 	}
