@@ -14,15 +14,19 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/resource"
 )
 
-// withKeys stores signing keys for tokens of users, zones and the mesh default.
-func (w *world) withKeys() {
+// withKeys stores signing keys: those given, or for tokens of users, zones and
+// the mesh default.
+func (w *world) withKeys(families ...auth.Keys) {
 	w.t.Helper()
+	if families == nil {
+		families = []auth.Keys{auth.UserKeys(), auth.ZoneKeys(), auth.DataplaneKeys("default")}
+	}
 	key, err := auth.GenerateKey()
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	var objects []*resource.Object
-	for _, keys := range []auth.Keys{auth.UserKeys(), auth.ZoneKeys(), auth.DataplaneKeys("default")} {
+	for _, keys := range families {
 		id := keys.First()
 		o, err := w.kinds.ByType(id.Type).New(resource.Meta{ID: id}, &systemv1.Secret{Data: wrapperspb.Bytes(key)}, nil)
 		if err != nil {

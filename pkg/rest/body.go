@@ -22,21 +22,36 @@ func (a *API) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.ContentLength > a.MaxBodyBytes { // do not make the caller send it all
-		return nil, &http.MaxBytesError{Limit: a.MaxBodyBytes}
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, a.MaxBodyBytes))
+	body, err := a.readAll(r)
 	if err != nil {
-		var tooBig *http.MaxBytesError
-		if errors.As(err, &tooBig) {
-			return nil, err
-		}
-		return nil, badRequest("the body could not be read: %v", err)
+		return nil, err
 	}
 	if isYAML {
 		return yamlToJSON(body)
 	}
 	return body, nil
+}
+
+// maxDrain bounds what is read of a body that is too large. Most clients look for
+// the answer only after they sent everything.
+const maxDrain = 64 << 20
+
+func (a *API) readAll(r *http.Request) ([]byte, error) {
+	tooLarge := &http.MaxBytesError{Limit: a.MaxBodyBytes}
+	if r.ContentLength > a.MaxBodyBytes && r.Header.Get("Expect") != "" {
+		return nil, tooLarge // the client waits to be asked for the body
+	}
+	if r.ContentLength <= a.MaxBodyBytes {
+		body, err := io.ReadAll(io.LimitReader(r.Body, a.MaxBodyBytes+1))
+		if err != nil {
+			return nil, badRequest("the body could not be read: %v", err)
+		}
+		if int64(len(body)) <= a.MaxBodyBytes {
+			return body, nil
+		}
+	}
+	_, _ = io.CopyN(io.Discard, r.Body, maxDrain) // ends early or late, the answer is the same
+	return nil, tooLarge
 }
 
 func mediaType(r *http.Request) (isYAML bool, err error) {

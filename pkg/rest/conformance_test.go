@@ -7,8 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
+	"github.com/atoll-mesh/atoll/pkg/auth"
 	"github.com/atoll-mesh/atoll/pkg/resource"
 )
 
@@ -99,4 +101,69 @@ func TestResourcesAsTheReference(t *testing.T) {
 	for _, k := range slices.Sorted(maps.Keys(missing)) {
 		t.Logf("not compared: %d of kind %s, which does not exist yet", missing[k], k)
 	}
+}
+
+// TestErrorsAsTheReference replays the recorded calls that fail or write and
+// that need nothing but a mesh and a connected zone, and compares status, title
+// and fields.
+func TestErrorsAsTheReference(t *testing.T) {
+	f := conformanceFile(t, "rest.jsonl")
+	if f == nil {
+		return
+	}
+	worlds := map[string]*world{"global": newWorld(t, global), "zone": newWorld(t, federated)}
+	for _, w := range worlds {
+		w.write(w.object("Zone", "", "east", `{"enabled":true}`),
+			w.object("ZoneInsight", "", "east", `{"subscriptions":[{"connectTime":"2026-01-02T03:04:05Z"}]}`))
+	}
+	worlds["global"].withKeys()
+	worlds["zone"].withKeys(auth.UserKeys(), auth.DataplaneKeys("default")) // those of zones are the global's
+	compared, skipped := 0, 0
+	eachLine(t, f, func(line []byte) {
+		var c struct {
+			CP, Method, Path string
+			Status           int
+			Request          json.RawMessage
+			Response         json.RawMessage
+		}
+		if err := json.Unmarshal(line, &c); err != nil {
+			t.Fatal(err)
+		}
+		if c.Method == "GET" && c.Status < 400 || !worlds[c.CP].serves(c.Path) {
+			skipped++
+			return
+		}
+		if c.Method != "GET" && c.Request == nil {
+			c.Request = json.RawMessage(`{`)
+		}
+		a := worlds[c.CP].do(request{method: c.Method, path: c.Path, body: string(c.Request)})
+		var got, want problemBody
+		_ = json.Unmarshal([]byte(a.Body), &got)
+		_ = json.Unmarshal(c.Response, &want)
+		compared++
+		if a.Status != c.Status || want.Title != "" && got.Title != want.Title || !slices.Equal(fieldsOf(got), fieldsOf(want)) {
+			t.Errorf("%s %s %s %s:\n got %d %q %q\nwant %d %q %q", c.CP, c.Method, c.Path, c.Request,
+				a.Status, got.Title, fieldsOf(got), c.Status, want.Title, fieldsOf(want))
+		}
+	})
+	t.Logf("%d calls compared, %d left out", compared, skipped)
+}
+
+// serves tells whether a path belongs to a kind or endpoint that exists so far.
+func (w *world) serves(path string) bool {
+	path, _, _ = strings.Cut(path, "?")
+	parts := strings.Split(strings.Trim(path, "/"), "/")
+	switch parts[0] {
+	case "_kri":
+		kri, err := resource.ParseKRI(parts[1])
+		return err != nil || w.kinds.ByShort(kri.Short) != nil
+	case "meshes":
+		if len(parts) > 4 {
+			return false // inspection, which is not served yet
+		}
+		return len(parts) < 3 || w.kinds.ByPath(parts[2]) != nil
+	case "hostnamegenerators", "mesh-insights", "service-insights":
+		return w.kinds.ByPath(parts[0]) != nil
+	}
+	return true
 }

@@ -61,6 +61,7 @@ type Config struct {
 // API answers requests. It is safe for concurrent use.
 type API struct {
 	Config
+	turns     *turns
 	overviews overviewCache
 	insight   struct {
 		sync.Mutex
@@ -88,7 +89,7 @@ func newAPI(cfg Config) *API {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	cfg.BasePath = strings.TrimSuffix(cfg.BasePath, "/")
-	return &API{Config: cfg}
+	return &API{Config: cfg, turns: newTurns()}
 }
 
 // handler wraps the routes from the inside out.

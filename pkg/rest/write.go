@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"net/http"
 
 	"github.com/atoll-mesh/atoll/pkg/auth"
@@ -31,7 +32,7 @@ func (a *API) put(k *resource.Kind) endpoint {
 		var created bool
 		var stored *resource.Object
 		title := titleCreate
-		err = a.commit(w, r, func(s *view.Snapshot) ([]store.Op, error) {
+		err = a.commit(w, r, id, func(s *view.Snapshot) ([]store.Op, error) {
 			if err := meshExists(s, k, r); err != nil { // deleted meanwhile
 				return nil, err
 			}
@@ -168,7 +169,7 @@ func (a *API) delete(k *resource.Kind) endpoint {
 			return err
 		}
 		id := idOf(k, r)
-		err := a.commit(w, r, func(s *view.Snapshot) ([]store.Op, error) {
+		err := a.commit(w, r, id, func(s *view.Snapshot) ([]store.Op, error) {
 			o := s.Get(id)
 			if o == nil {
 				return nil, notFound(titleDelete)
@@ -270,8 +271,13 @@ const commitTries = 10
 // commit writes what plan makes of the newest snapshot, in one transaction, and
 // returns when the view has it, so that the caller reads what it wrote. Plan is
 // called again when somebody else was faster. No ops means nothing to do.
-func (a *API) commit(w http.ResponseWriter, r *http.Request, plan func(*view.Snapshot) ([]store.Op, error)) error {
+func (a *API) commit(w http.ResponseWriter, r *http.Request, id resource.ID, plan func(*view.Snapshot) ([]store.Op, error)) error {
 	ctx := r.Context()
+	unlock, err := a.turns.wait(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	for range commitTries {
 		s := a.View.Snapshot()
 		ops, err := plan(s)
@@ -296,6 +302,31 @@ func (a *API) commit(w http.ResponseWriter, r *http.Request, plan func(*view.Sna
 	}
 	return fmt.Errorf("%w: other writers were faster %d times", store.ErrConflict, commitTries)
 }
+
+// turns lets callers of this process write a resource one after the other, since
+// of those who write at once all but one would have to begin again. Resources
+// share turns by chance, which costs time but is not wrong.
+type turns [64]chan struct{}
+
+func newTurns() *turns {
+	t := &turns{}
+	for i := range t {
+		t[i] = make(chan struct{}, 1)
+	}
+	return t
+}
+
+func (t *turns) wait(ctx context.Context, id resource.ID) (done func(), err error) {
+	turn := t[maphash.Comparable(turnSeed, id)%uint64(len(t))]
+	select {
+	case turn <- struct{}{}:
+		return func() { <-turn }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+var turnSeed = maphash.MakeSeed()
 
 // catchUp waits for the commit that a write conflicted with.
 func (a *API) catchUp(ctx context.Context, r *http.Request, s *view.Snapshot, conflict error) error {
