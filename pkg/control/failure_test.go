@@ -142,6 +142,57 @@ func TestRunLooksFirst(t *testing.T) {
 	})
 }
 
+// TestViewReadAnew has the view lose sight of the store for longer than its log
+// reaches back, so that what changed meanwhile is not known in detail.
+func TestViewReadAnew(t *testing.T) {
+	inBubble(t, standalone, func(t *testing.T, p *plane) {
+		v := view.New(p.kinds, p.site, p.cfg.Log)
+		writer := p.cfg.View // goes on
+		p.cfg.View = v
+		follow := func() (stop func()) {
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error)
+			go func() { ended <- view.Follow(ctx, p.store, v) }()
+			return func() { cancel(); <-ended }
+		}
+		unseen := func(act func()) {
+			p.cfg.View = writer
+			act()
+			p.cfg.View = v
+		}
+		stop := follow()
+		unseen(func() {
+			p.apply(kind.Mesh, mesh, `{"name": "other"}`)
+			p.apply(kind.Dataplane, dataplane("a-1", "a", http), dataplane("b-1", "b", http))
+			p.receive("MeshTimeout", `{"mesh": "other", "name": "x"}`)
+			p.connect("default", "b-1", true)
+		})
+		p.start()
+		stop()
+		unseen(func() {
+			p.delete(resource.ID{Type: kind.Dataplane, Mesh: "default", Name: "a-1"})
+			p.delete(resource.ID{Type: kind.Mesh, Name: "other"})
+			p.connect("default", "b-1", false)
+			p.apply(kind.Dataplane, dataplane("c-1", "c", http))
+			if err := p.store.Compact(t.Context(), writer.Snapshot().Revision()); err != nil {
+				t.Fatal(err)
+			}
+		})
+		stop = follow()
+		p.settle()
+		p.want("everything", p.all(kind.Config, kind.GlobalSecret, kind.Secret), []string{
+			"Dataplane default/b-1", "Dataplane default/c-1", "DataplaneInsight default/b-1", "Mesh default",
+			"MeshService default/a", "MeshService default/b", "MeshService default/c", "Workload default/b", "Workload default/c", "Zone east",
+		})
+		if p.get(kind.MeshService, "default", "a").Labels[resource.LabelGraceStarted] == "" {
+			t.Error("the service without Dataplanes has no mark")
+		}
+		p.want("status", statusOf(p.get(kind.MeshService, "default", "b")), `{"vips":[{"ip":"241.0.0.1"}],"tls":{"status":"NotReady"},"dataplaneProxies":{"healthy":1,"total":1}}`)
+		p.stop()
+		stop()
+	})
+}
+
 func TestRunEnds(t *testing.T) {
 	inBubble(t, standalone, func(t *testing.T, p *plane) {
 		p.apply(kind.Mesh, mesh)

@@ -296,6 +296,26 @@ func TestDataplaneParts(t *testing.T) {
 	}
 }
 
+func TestPortServedBy(t *testing.T) {
+	in := &kind.DataplaneInbound{Port: 8080, Name: "web"}
+	for name, c := range map[string]struct {
+		target *kind.IntOrString
+		want   bool
+	}{
+		"none": {nil, false}, "number": {&kind.IntOrString{Int: 8080}, true}, "other number": {&kind.IntOrString{Int: 80}, false},
+		"name": {&kind.IntOrString{Str: "web"}, true}, "number as name": {&kind.IntOrString{Str: "8080"}, false}, "zero": {&kind.IntOrString{}, false},
+	} {
+		if got := (&kind.MeshServicePort{Port: 80, TargetPort: c.target}).ServedBy(in); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	for in, want := range map[string]string{"": "tcp", "HTTP": "http", "mysql": "tcp", "grpc": "grpc"} {
+		if got := kind.ServiceProtocol(in); got != want {
+			t.Errorf("service protocol of %q is %q", in, got)
+		}
+	}
+}
+
 func TestOnline(t *testing.T) {
 	now := timestamppb.Now()
 	open, closed := &mesh_proto.DiscoverySubscription{ConnectTime: now}, &mesh_proto.DiscoverySubscription{ConnectTime: now, DisconnectTime: now}

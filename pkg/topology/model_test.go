@@ -129,17 +129,12 @@ func oracle(w world) map[resource.ID][]string {
 	out := map[resource.ID][]string{}
 	for svc := range w.List(kind.MeshService, "") {
 		spec := resource.SpecOf[kind.MeshServiceSpec](svc)
-		remote := svc.Labels[resource.LabelOrigin] == "global" || svc.Zone() != "" && svc.Zone() != "east"
 		for _, p := range slices.Backward(spec.Ports) { // of two with the same name the first remains
 			key := topology.EndpointsKey{Destination: svc.ID, Section: p.Section()}.ID()
 			list := []string{}
 			for dp := range w.List(kind.Dataplane, svc.Mesh) {
 				n := kind.NetworkingOf(dp)
-				if remote || n.GetGateway() != nil || p.TargetPort == nil {
-					continue
-				}
-				ref, labels := spec.Selector.DataplaneRef, spec.Selector.DataplaneLabels
-				if !(ref != nil && ref.Name == dp.Name) && !(labels != nil && resource.MatchLabels(labels.MatchLabels, dp.Labels)) {
+				if remote(svc) || p.TargetPort == nil || !selected(spec, dp) {
 					continue
 				}
 				for _, in := range n.GetInbound() {
@@ -252,13 +247,36 @@ func checkLookups(t *testing.T, rng *rand.Rand, w world, s *topology.State) {
 	if !slices.Equal(got, want) {
 		t.Fatalf("by labels %v: got %v, want %v", labels, got, want)
 	}
+	selecting := map[resource.ID][]resource.ID{}
 	for o := range w.List(kind.MeshService, "") {
-		for id := range s.Members(o.ID) {
-			if !slices.Contains(s.Selecting(id), o.ID) {
-				t.Fatalf("%s is a member of %s but is not selected by it", id, o.ID)
+		var members []resource.ID
+		if spec := resource.SpecOf[kind.MeshServiceSpec](o); !remote(o) {
+			for dp := range w.List(kind.Dataplane, o.Mesh) {
+				if n := kind.NetworkingOf(dp); selected(spec, dp) && len(n.GetInbound()) > 0 {
+					members = append(members, dp.ID)
+					selecting[dp.ID] = append(selecting[dp.ID], o.ID)
+				}
 			}
 		}
+		if got := slices.Collect(s.Members(o.ID)); !slices.Equal(got, members) {
+			t.Fatalf("members of %s: got %v, want %v", o.ID, got, members)
+		}
 	}
+	for dp := range w.List(kind.Dataplane, "") {
+		if got := s.Selecting(dp.ID); !slices.Equal(got, selecting[dp.ID]) {
+			t.Fatalf("services that select %s: got %v, want %v", dp.ID, got, selecting[dp.ID])
+		}
+	}
+}
+
+func remote(svc *resource.Object) bool {
+	return svc.Labels[resource.LabelOrigin] == "global" || svc.Zone() != "" && svc.Zone() != "east"
+}
+
+func selected(spec *kind.MeshServiceSpec, dp *resource.Object) bool {
+	ref, labels := spec.Selector.DataplaneRef, spec.Selector.DataplaneLabels
+	return kind.NetworkingOf(dp).GetGateway() == nil &&
+		(ref != nil && ref.Name == dp.Name || labels != nil && resource.MatchLabels(labels.MatchLabels, dp.Labels))
 }
 
 func randomID(rng *rand.Rand) resource.ID {
