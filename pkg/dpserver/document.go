@@ -177,11 +177,22 @@ func inline(b []byte) *core.DataSource {
 	return &core.DataSource{Specifier: &core.DataSource_InlineString{InlineString: string(b)}}
 }
 
+// Envoy's own pauses between attempts to open the stream grow up to 30 s. A
+// control plane that is back should have its proxies back within seconds; the
+// pauses are random below these, so a thousand do not come at once.
+const (
+	reconnectMin = 250 * time.Millisecond
+	reconnectMax = 3 * time.Second
+)
+
 // grpcService reaches the control plane: by Google's gRPC library, which reads
 // the token's file for each stream, or else by Envoy's own with a fixed token.
 func (d *document) grpcService() (*core.GrpcService, error) {
+	retry := &core.RetryPolicy{RetryBackOff: &core.BackoffStrategy{
+		BaseInterval: durationpb.New(reconnectMin), MaxInterval: durationpb.New(reconnectMax),
+	}}
 	if d.tokenFile == "" {
-		s := &core.GrpcService{TargetSpecifier: &core.GrpcService_EnvoyGrpc_{
+		s := &core.GrpcService{RetryPolicy: retry, TargetSpecifier: &core.GrpcService_EnvoyGrpc_{
 			EnvoyGrpc: &core.GrpcService_EnvoyGrpc{ClusterName: adsCluster},
 		}}
 		if d.token != "" {
@@ -201,7 +212,7 @@ func (d *document) grpcService() (*core.GrpcService, error) {
 			ValueSpecifier: &core.GrpcService_GoogleGrpc_ChannelArgs_Value_IntValue{IntValue: n},
 		}
 	}
-	return &core.GrpcService{TargetSpecifier: &core.GrpcService_GoogleGrpc_{GoogleGrpc: &core.GrpcService_GoogleGrpc{
+	return &core.GrpcService{RetryPolicy: retry, TargetSpecifier: &core.GrpcService_GoogleGrpc_{GoogleGrpc: &core.GrpcService_GoogleGrpc{
 		TargetUri:              net.JoinHostPort(d.host, fmt.Sprint(d.params.XDSPort)),
 		StatPrefix:             "ads",
 		CredentialsFactoryName: plugin,

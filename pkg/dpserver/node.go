@@ -68,7 +68,7 @@ func parseNode(n *core.Node) (Proxy, error) {
 			Workdir:      f[keyWorkdir].GetStringValue(),
 			AdminAddress: f[keyAdminAddress].GetStringValue(),
 			AdminSocket:  f[keyAdminSocket].GetStringValue(),
-			IPv6:         flag(f[keyIPv6]),
+			IPv6:         boolean(f[keyIPv6]),
 		},
 		Node:    n,
 		Version: version(f[keyVersion].GetStructValue()),
@@ -101,8 +101,8 @@ func parseNode(n *core.Node) (Proxy, error) {
 	return p, errors.Join(errs...)
 }
 
-// flag reads a boolean that old agents write as a string.
-func flag(v *structpb.Value) bool { return v.GetBoolValue() || v.GetStringValue() == "true" }
+// boolean reads a boolean that old agents write as a string.
+func boolean(v *structpb.Value) bool { return v.GetBoolValue() || v.GetStringValue() == "true" }
 
 // port reads a port number, which is usually written as a string.
 func port(v *structpb.Value) (uint32, error) {
@@ -128,7 +128,7 @@ func redirection(s *structpb.Struct) *compile.TransparentProxy {
 	r := f["redirect"].GetStructValue().GetFields()
 	enabled := func(key string, standard uint32) uint32 {
 		one := r[key].GetStructValue().GetFields()
-		if !flag(one["enabled"]) {
+		if !boolean(one["enabled"]) {
 			return 0
 		}
 		if n, err := port(one["port"]); err == nil && n != 0 {
