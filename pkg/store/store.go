@@ -97,7 +97,8 @@ type Store interface {
 	// Read returns commits after a revision, oldest first, at most limit of them
 	// (limit ≤ 0: the implementation's choice). An empty batch means that after is
 	// the newest revision. It returns ErrCompacted when the commit that follows
-	// after is no longer kept.
+	// after is no longer kept, and when after is beyond the newest revision: the
+	// database was put back to an earlier state.
 	Read(ctx context.Context, after Revision, limit int) (Batch, error)
 
 	// Snapshot reads every record as of one revision. The sequence must be
@@ -115,6 +116,7 @@ type Store interface {
 	Compact(ctx context.Context, upTo Revision) error
 
 	// Lease competes for the named lease and returns when it is held or ctx ends.
+	// A holder that dies is followed after ttl at the latest.
 	Lease(ctx context.Context, name, holder string, ttl time.Duration) (Lease, error)
 
 	// Close releases everything. Writes under way finish or fail.

@@ -26,6 +26,9 @@ func NewTable() *Table {
 
 // Acquire returns when the lease is held or ctx ends.
 func (t *Table) Acquire(ctx context.Context, name, holder string) (store.Lease, error) {
+	if holder == "" {
+		return nil, fmt.Errorf("lease %q: a holder must have a name", name)
+	}
 	for {
 		l, freed, err := t.try(name, holder)
 		if l != nil || err != nil {

@@ -43,7 +43,7 @@ type Config struct {
 	// fails at the latest twice this time after the database went away.
 	ConnectionTimeout time.Duration
 
-	MaxOpenConnections          int           // 50
+	MaxOpenConnections          int           // 50; one more listens
 	MinOpenConnections          int           // 0
 	MaxConnectionIdleTime       time.Duration // 30 min
 	MaxConnectionLifetime       time.Duration // 1 h

@@ -28,13 +28,19 @@ func jitter(wait time.Duration) time.Duration { return wait/2 + rand.N(wait/2) }
 
 // listen keeps one connection that hears of commits and of leases given up.
 func (s *Store) listen() {
-	wait := firstBackoff
+	wait, lost := firstBackoff, false
 	for {
-		err := s.listenOnce(func() { wait = firstBackoff })
+		err := s.listenOnce(func() {
+			if lost {
+				s.cfg.Log.Info("hearing the database's notifications again", "database", s.cfg.where())
+			}
+			wait, lost = firstBackoff, false
+		})
 		if s.alive.Err() != nil {
 			return
 		}
-		if wait == firstBackoff {
+		if !lost {
+			lost = true
 			s.cfg.Log.Warn("lost the database's notifications, reconnecting", "database", s.cfg.where(), "error", err)
 		}
 		select {

@@ -68,10 +68,9 @@ func (a *attempt) run(ctx context.Context) error {
 	}
 	if !conn.Conn().IsClosed() {
 		if _, undo := conn.Exec(ctx, "ROLLBACK"); err == nil {
-			err = undo
+			a.rev, err = st.rev-1, undo
 		}
 	}
-	a.rev = st.rev - 1
 	return err
 }
 

@@ -83,8 +83,9 @@ func complete(r *store.Record, version, created, modified int64, labels string) 
 	return nil
 }
 
-// snapshot opens a transaction that lasts until the sequence ends or ctx does.
-func snapshot(ctx context.Context, cancel context.CancelFunc, db *sql.DB) (iter.Seq2[store.Record, error], store.Revision, error) {
+// snapshot opens a transaction that lasts until the sequence ends, which then
+// calls end, or ctx does.
+func snapshot(ctx context.Context, end func(), db *sql.DB) (iter.Seq2[store.Record, error], store.Revision, error) {
 	tx, err := db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
 		return nil, 0, err
@@ -94,7 +95,7 @@ func snapshot(ctx context.Context, cancel context.CancelFunc, db *sql.DB) (iter.
 		return nil, 0, errors.Join(err, tx.Rollback())
 	}
 	return func(yield func(store.Record, error) bool) {
-		defer cancel()
+		defer end()
 		defer tx.Rollback()
 		rows, err := tx.QueryContext(ctx, `SELECT type, mesh, name, labels, spec, status, version, created, modified
 			FROM records ORDER BY type, mesh, name`)

@@ -74,7 +74,7 @@ func (s *Store) open(ctx context.Context, opts Options) error {
 	// FULL syncs the write-ahead log in every commit: what was acknowledged
 	// survives a crash of the machine too. NORMAL would survive kill -9 only, and
 	// as writes are grouped there is little to gain from it.
-	if s.writes, err = connect(s.path, "_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)"); err != nil {
+	if s.writes, err = connect(s.path, "_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=journal_size_limit(67108864)"); err != nil {
 		return err
 	}
 	s.writes.SetMaxOpenConns(1)
@@ -110,7 +110,7 @@ func (s *Store) commit(calls []*group.Call) (store.Revision, error) {
 	defer s.mu.Unlock()
 	rev, changed, err := s.out.commit(calls, holds)
 	if err != nil {
-		return 0, s.wrap(fmt.Errorf("write: %w", err))
+		return 0, s.wrap(context.Background(), fmt.Errorf("write: %w", err))
 	}
 	if changed {
 		s.bells.Ring()
@@ -122,7 +122,7 @@ func (s *Store) commit(calls []*group.Call) (store.Revision, error) {
 func (s *Store) Read(ctx context.Context, after store.Revision, limit int) (store.Batch, error) {
 	b, err := readLog(ctx, s.reads, after, limit)
 	if err != nil {
-		return store.Batch{}, s.wrap(err)
+		return store.Batch{}, s.wrap(ctx, err)
 	}
 	return b, nil
 }
@@ -130,17 +130,18 @@ func (s *Store) Read(ctx context.Context, after store.Revision, limit int) (stor
 // Snapshot has the meaning that store.Store gives it, in the order of IDs. While
 // a sequence is unfinished the write-ahead log cannot be folded into the file.
 func (s *Store) Snapshot(ctx context.Context) (iter.Seq2[store.Record, error], store.Revision, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	context.AfterFunc(s.alive, cancel)
-	records, rev, err := snapshot(ctx, cancel, s.reads)
+	life, cancel := context.WithCancel(ctx)
+	forget := context.AfterFunc(s.alive, cancel)
+	end := func() { forget(); cancel() }
+	records, rev, err := snapshot(life, end, s.reads)
 	if err != nil {
-		cancel()
-		return nil, 0, s.wrap(fmt.Errorf("snapshot: %w", err))
+		end()
+		return nil, 0, s.wrap(ctx, fmt.Errorf("snapshot: %w", err))
 	}
 	return func(yield func(store.Record, error) bool) {
 		for r, err := range records {
 			if err != nil {
-				err = s.wrap(fmt.Errorf("snapshot: %w", err))
+				err = s.wrap(ctx, fmt.Errorf("snapshot: %w", err))
 			}
 			if !yield(r, err) {
 				return
@@ -159,7 +160,7 @@ func (s *Store) Compact(ctx context.Context, upTo store.Revision) error {
 		more, err := s.out.compact(ctx, upTo)
 		s.mu.Unlock() // between two portions writes get their turn
 		if err != nil {
-			return s.wrap(fmt.Errorf("compact up to revision %d: %w", upTo, err))
+			return s.wrap(ctx, fmt.Errorf("compact up to revision %d: %w", upTo, err))
 		}
 		if !more {
 			return nil
@@ -178,12 +179,12 @@ func (s *Store) Close() error {
 	s.group.Close()
 	s.leases.Close()
 	s.die()
-	var errs []error
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
 	if s.out != nil {
 		errs = append(errs, s.out.close())
 	}
-	s.mu.Unlock()
 	for _, db := range []*sql.DB{s.reads, s.writes} { // the last one folds the log into the file
 		if db != nil {
 			errs = append(errs, db.Close())
@@ -197,12 +198,14 @@ func (s *Store) Close() error {
 }
 
 // wrap sorts errors into those of the contract.
-func (s *Store) wrap(err error) error {
+func (s *Store) wrap(ctx context.Context, err error) error {
 	switch {
 	case err == nil || errors.Is(err, store.ErrCompacted):
 		return err
 	case s.alive.Err() != nil:
 		return fmt.Errorf("store %s: %w: %w", s.path, store.ErrClosed, err)
+	case ctx.Err() != nil:
+		return fmt.Errorf("store %s: %w: %w", s.path, context.Cause(ctx), err)
 	case errors.Is(err, errCommit) || unavailable(err):
 		return fmt.Errorf("store %s: %w: %w", s.path, store.ErrUnavailable, err)
 	}
