@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"net/http"
+	"time"
 
 	"github.com/atoll-mesh/atoll/pkg/auth"
 	"github.com/atoll-mesh/atoll/pkg/kind"
@@ -265,8 +266,9 @@ func precondition(r *http.Request, old *resource.Object) error {
 	return nil
 }
 
-// commitTries bounds how often a write competes with other writers.
-const commitTries = 10
+// commitPatience bounds how long a write competes with other writers. Each time
+// it loses, one of them made progress.
+const commitPatience = 5 * time.Second
 
 // commit writes what plan makes of the newest snapshot, in one transaction, and
 // returns when the view has it, so that the caller reads what it wrote. Plan is
@@ -278,7 +280,7 @@ func (a *API) commit(w http.ResponseWriter, r *http.Request, id resource.ID, pla
 		return err
 	}
 	defer unlock()
-	for range commitTries {
+	for start := time.Now(); time.Since(start) < commitPatience; {
 		s := a.View.Snapshot()
 		ops, err := plan(s)
 		if err != nil {
@@ -300,7 +302,7 @@ func (a *API) commit(w http.ResponseWriter, r *http.Request, id resource.ID, pla
 			return err
 		}
 	}
-	return fmt.Errorf("%w: other writers were faster %d times", store.ErrConflict, commitTries)
+	return fmt.Errorf("%w: other writers were faster for %s", store.ErrConflict, commitPatience)
 }
 
 // turns lets callers of this process write a resource one after the other, since
