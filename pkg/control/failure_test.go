@@ -80,6 +80,33 @@ func TestOthersAreFaster(t *testing.T) {
 	})
 }
 
+// TestOneConflictHoldsUpNobody has one resource that cannot be written for a
+// while, with nothing in the view that would say why.
+func TestOneConflictHoldsUpNobody(t *testing.T) {
+	inBubble(t, standalone, func(t *testing.T, p *plane) {
+		p.apply(kind.Mesh, mesh)
+		st := &troubled{Store: p.store}
+		p.cfg.Store = st
+		stuck := true
+		st.before = func(ops []store.Op) error {
+			for _, op := range ops {
+				if stuck && op.Type == kind.MeshService && op.Name == "svc-1" {
+					return fmt.Errorf("%s: %w", op.ID, store.ErrConflict)
+				}
+			}
+			return nil
+		}
+		for i := range 3 {
+			p.apply(kind.Dataplane, dataplane(fmt.Sprintf("dp-%d", i), fmt.Sprintf("svc-%d", i), http))
+		}
+		p.start()
+		p.want("meanwhile", len(p.vips()), 2)
+		stuck = false
+		p.settle()
+		p.want("afterwards", len(p.vips()), 3)
+	})
+}
+
 // TestStoreAway has the store refuse writes for a minute, some of which were
 // committed all the same.
 func TestStoreAway(t *testing.T) {

@@ -57,6 +57,48 @@ func TestGenerate(t *testing.T) {
 	})
 }
 
+// TestWorkloadsAlone and TestServiceOfAUser have one job each, so that no other
+// brings it to look.
+func TestWorkloadsAlone(t *testing.T) {
+	inBubble(t, standalone, func(t *testing.T, p *plane) {
+		p.cfg.GenerateServices = false
+		p.apply(kind.Mesh, mesh)
+		p.start()
+		p.apply(kind.Dataplane, dataplane("a-1", "a", http), dataplane("a-2", "a", http))
+		p.settle()
+		p.apply(kind.Dataplane, dataplane("a-2", "b", http))
+		p.settle()
+		p.want("after one moved", statusOf(p.get(kind.Workload, "default", "a")), `{"dataplaneProxies":{"connected":0,"healthy":1,"total":1}}`)
+		p.delete(resource.ID{Type: kind.Dataplane, Mesh: "default", Name: "a-1"})
+		p.settle()
+		if p.get(kind.Workload, "default", "a") != nil || p.get(kind.Workload, "default", "b") == nil {
+			t.Error("Workloads do not follow their Dataplanes")
+		}
+	})
+}
+
+func TestServiceOfAUser(t *testing.T) {
+	inBubble(t, standalone, func(t *testing.T, p *plane) {
+		p.apply(kind.Mesh, mesh)
+		p.apply(kind.MeshService, `{"mesh": "default", "name": "mine", "spec": {"selector": {"dataplaneRef": {"name": "a-1"}}, "ports": [{"port": 80, "targetPort": "web"}]}}`)
+		p.start()
+		status := func(want string) {
+			t.Helper()
+			p.settle()
+			p.want("status", statusOf(p.get(kind.MeshService, "default", "mine")), `{"vips":[{"ip":"241.0.0.0"}],"tls":{"status":"NotReady"},"dataplaneProxies":{`+want+`}}`)
+		}
+		status("")
+		p.apply(kind.Dataplane, dataplane("a-1", "", http))
+		status(`"healthy":1,"total":1`)
+		p.connect("default", "a-1", true)
+		status(`"connected":1,"healthy":1,"total":1`)
+		p.apply(kind.Dataplane, dataplane("a-1", "", `{"port": 8080, "name": "other"}`))
+		status(`"connected":1,"total":1`)
+		p.delete(resource.ID{Type: kind.Dataplane, Mesh: "default", Name: "a-1"})
+		status("")
+	})
+}
+
 func TestGenerateLeavesOthersAlone(t *testing.T) {
 	inBubble(t, standalone, func(t *testing.T, p *plane) {
 		p.apply(kind.Mesh, mesh)

@@ -250,7 +250,11 @@ func checkLookups(t *testing.T, rng *rand.Rand, w world, s *topology.State) {
 	selecting := map[resource.ID][]resource.ID{}
 	for o := range w.List(kind.MeshService, "") {
 		var members []resource.ID
-		if spec := resource.SpecOf[kind.MeshServiceSpec](o); !remote(o) {
+		spec := resource.SpecOf[kind.MeshServiceSpec](o)
+		if d := s.Destination(o.ID); d.Local == remote(o) || d.Available != (d.Local || spec.State == "Available") || d.Zone != o.Zone() {
+			t.Fatalf("%+v of %s", d, o.JSON())
+		}
+		if !remote(o) {
 			for dp := range w.List(kind.Dataplane, o.Mesh) {
 				if n := kind.NetworkingOf(dp); selected(spec, dp) && len(n.GetInbound()) > 0 {
 					members = append(members, dp.ID)
