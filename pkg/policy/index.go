@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"encoding/binary"
 	"encoding/json"
 	"iter"
 	"maps"
@@ -9,11 +8,7 @@ import (
 	"sync"
 
 	"github.com/atoll-mesh/atoll/pkg/resource"
-	"github.com/zeebo/xxh3"
 )
-
-// Digest identifies inputs by content: equal digests, equal results.
-type Digest [16]byte
 
 // Index is the policies of one mesh, read and sorted once. It is immutable, may
 // be shared by all proxies and used concurrently, and remembers what depends on
@@ -44,9 +39,10 @@ type parsed struct {
 	role   string
 	shadow bool
 	body   bodies
-	// Digests of what the policy is and says about inbounds and the whole proxy;
-	// zero when it says nothing. Items of spec.to have their own.
-	rulesDigest, defaultDigest Digest
+	// Digests of who the policy is, and of that and what it says about inbounds
+	// and the whole proxy; zero when it says nothing. Items of spec.to have their
+	// own.
+	who, rulesDigest, defaultDigest Digest
 }
 
 type toEntry struct {
@@ -132,12 +128,12 @@ func (d *Def) parse(o *resource.Object) *parsed {
 		// A producer sets defaults for its clients; their inbounds are not its own.
 		p.body.rules = nil
 	}
-	who := identity(o)
+	p.who = identity(o)
 	if len(p.body.rules) > 0 {
-		p.rulesDigest = digest(who, encode(p.target), rulesOf(o, p.body))
+		p.rulesDigest = new(hash).digest(p.who).bytes(encode(p.target)).bytes(rulesOf(o, p.body)).sum()
 	}
 	if p.body.def != nil {
-		p.defaultDigest = digest(who, encode(p.body.def))
+		p.defaultDigest = new(hash).digest(p.who).bytes(encode(p.body.def)).sum()
 	}
 	return p
 }
@@ -155,7 +151,6 @@ func rulesOf(o *resource.Object, b bodies) []byte {
 }
 
 func (di *defIndex) addEntries(p *parsed, routes []*resource.Object) {
-	who := identity(p.obj)
 	for i, t := range p.body.to {
 		if t.ref.Kind != Mesh && len(t.ref.Labels) == 0 {
 			continue // stored by an older version; it selects nothing
@@ -168,7 +163,7 @@ func (di *defIndex) addEntries(p *parsed, routes []*resource.Object) {
 				}
 			}
 		}
-		e.digest = digest(who, binary.AppendUvarint(nil, uint64(i)), encode(e.ref), encode(t.conf), encode(e.routes))
+		e.digest = e.sum()
 		di.to = append(di.to, e)
 	}
 	for i, r := range p.body.rules {
@@ -179,6 +174,20 @@ func (di *defIndex) addEntries(p *parsed, routes []*resource.Object) {
 			di.rules = append(di.rules, &ruleEntry{p: p, index: i, matchIndex: j, match: &r.matches[j], conf: r.conf})
 		}
 	}
+}
+
+// sum identifies the entry. A policy with a single item is its spec.
+func (e *toEntry) sum() Digest {
+	h := new(hash).digest(e.p.who).number(e.index)
+	if b := e.p.body; len(b.to) == 1 && len(b.rules) == 0 {
+		h.bytes(e.p.obj.SpecWire())
+	} else {
+		h.bytes(encode(e.ref)).bytes(encode(e.conf))
+	}
+	for _, r := range e.routes {
+		h.text(r.String())
+	}
+	return h.sum()
 }
 
 // narrowed confines what a producer names to its own namespace and zone: it
@@ -197,36 +206,10 @@ func narrowed(p *parsed, ref TargetRef) TargetRef {
 	return ref
 }
 
-func identity(o *resource.Object) []byte {
-	return encode([]any{o.ID, o.Labels})
-}
-
 func encode(v any) []byte {
 	b, err := json.Marshal(v)
 	if err != nil {
 		panic("policy: a spec that was stored cannot be encoded: " + err.Error())
 	}
 	return b
-}
-
-// digest hashes parts with their lengths, so that no two lists of parts run
-// into each other. Parts are strings, byte slices or Digests.
-func digest(parts ...any) Digest {
-	h := xxh3.New()
-	var n [binary.MaxVarintLen64]byte
-	for _, part := range parts {
-		switch part := part.(type) {
-		case string:
-			_, _ = h.Write(n[:binary.PutUvarint(n[:], uint64(len(part)))])
-			_, _ = h.WriteString(part)
-		case []byte:
-			_, _ = h.Write(n[:binary.PutUvarint(n[:], uint64(len(part)))])
-			_, _ = h.Write(part)
-		case Digest:
-			_, _ = h.Write(part[:])
-		default:
-			panic("policy: a digest has parts of other types")
-		}
-	}
-	return h.Sum128().Bytes()
 }

@@ -155,7 +155,7 @@ func TestMergeExamples(t *testing.T) {
 	}{
 		{"nothing", nil, `{}`},
 		{"unset inherits", []sampleConf{{Text: ptr("a"), Plain: "p"}, {Number: ptr(int32(1))}}, `{"text":"a","number":1,"plain":"p"}`},
-		{"set to zero overrides", []sampleConf{{Timeout: policy.For(time.Second)}, {Timeout: policy.For(0)}}, `{"timeout":"0s"}`},
+		{"set to zero overrides", []sampleConf{{Timeout: policy.DurationOf(time.Second)}, {Timeout: policy.DurationOf(0)}}, `{"timeout":"0s"}`},
 		{"lists are replaced", []sampleConf{{List: []string{"a", "b"}}, {List: []string{"c"}}}, `{"list":["c"]}`},
 		{"an empty list overrides", []sampleConf{{List: []string{"a"}}, {List: []string{}}}, `{"list":[]}`},
 		{"an absent list does not", []sampleConf{{List: []string{"a"}}, {}}, `{"list":["a"]}`},

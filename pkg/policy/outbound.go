@@ -46,17 +46,17 @@ func (o *Outbound) Own(routeName string, policy resource.KRI) { o.owners[routeNa
 // Reads collects what an outbound depends on besides its confs.
 type Reads struct {
 	rules *OutboundRules
-	parts []any
+	hash  *hash
 }
 
 // Backend records that a reference is resolved.
 func (r *Reads) Backend(ref BackendRef, owner *resource.Object) {
 	d, ok := ResolveBackend(r.rules.res, ref, owner)
 	if !ok {
-		r.parts = append(r.parts, "unresolved")
+		r.hash.text("")
 		return
 	}
-	r.parts = append(r.parts, d.Name(), d.Port.Protocol)
+	r.hash.text(d.Name()).text(d.Port.Protocol)
 }
 
 // Route records that routes of a policy are made, as Outbound.Own does.
@@ -65,8 +65,10 @@ func (r *Reads) Route(policy resource.KRI) {
 		if di.route == nil {
 			continue
 		}
-		for _, e := range r.rules.to.forRoute(di, policy) {
-			r.parts = append(r.parts, e.digest)
+		entries := r.rules.to.forRoute(di, policy)
+		r.hash.number(len(entries))
+		for _, e := range entries {
+			r.hash.digest(e.digest)
 		}
 	}
 }
@@ -86,37 +88,36 @@ func BuildOutbound(m *Matched, res Resolver) *OutboundRules {
 // Digest identifies everything that Outbound reads for d: policies, resolved
 // backends, d itself. It does not cover the Listener given to Outbound.
 func (r *OutboundRules) Digest(d Dest) Digest {
-	parts := []any{d.Name(), d.Port.Protocol}
-	reads := &Reads{rules: r}
+	h := new(hash).text(d.Name()).text(d.Port.Protocol)
 	for _, di := range r.to.ix.defs {
 		if di.outbound == nil {
 			continue
 		}
 		entries := r.to.forDest(di, d)
-		parts = append(parts, string(di.kind.Type))
+		h.number(di.pos).number(len(entries))
 		for _, e := range entries {
-			parts = append(parts, e.digest)
+			h.digest(e.digest)
 		}
 		if di.reads != nil && len(entries) > 0 {
-			di.reads(r.to.join(di, entries).conf, reads)
+			di.reads(r.to.join(di, entries).conf, &Reads{rules: r, hash: h})
 		}
 	}
-	return digest(append(parts, reads.parts...)...)
+	return h.sum()
 }
 
 // ClusterDigest identifies everything that Cluster reads for a backend.
 func (r *OutboundRules) ClusterDigest(backend Dest) Digest {
-	parts := []any{backend.Name(), backend.Port.Protocol}
+	h := new(hash).text(backend.Name()).text(backend.Port.Protocol)
 	for _, di := range r.to.ix.defs {
 		if di.cluster == nil {
 			continue
 		}
-		parts = append(parts, string(di.kind.Type))
+		h.number(di.pos)
 		for _, e := range r.to.forDest(di, backend) {
-			parts = append(parts, e.digest)
+			h.digest(e.digest)
 		}
 	}
-	return digest(parts...)
+	return h.sum()
 }
 
 // Outbound fills in the chains of the listener, the routes and the backends.
@@ -245,16 +246,16 @@ func (ix *Index) outbound(s set) *matchedTo {
 		return m.(*matchedTo)
 	}
 	m := &matchedTo{ix: ix, entries: make([][]*toEntry, len(ix.defs))}
-	var parts []any
+	h := new(hash)
 	for i, di := range ix.defs {
 		for _, e := range di.to {
 			if only.has(e.p.bit) {
 				m.entries[i] = append(m.entries[i], e)
-				parts = append(parts, e.digest)
+				h.digest(e.digest)
 			}
 		}
 	}
-	m.digest = digest(parts...)
+	m.digest = h.sum()
 	got, _ := ix.outbounds.LoadOrStore(string(only), m)
 	return got.(*matchedTo)
 }

@@ -118,15 +118,15 @@ func (m *Matched) OutboundDigest() Digest { return m.out.digest }
 // InboundDigest identifies everything the matched policies say about the
 // proxy's inbounds and about the proxy as a whole, given its Proxy.
 func (m *Matched) InboundDigest() Digest {
-	parts := make([]any, 0, 16)
+	h := new(hash)
 	for _, di := range m.ix.defs {
 		for _, p := range di.policies {
 			if m.set.has(p.bit) && (len(p.body.rules) > 0 || p.body.def != nil) {
-				parts = append(parts, p.rulesDigest, p.defaultDigest)
+				h.digest(p.rulesDigest).digest(p.defaultDigest)
 			}
 		}
 	}
-	return digest(parts...)
+	return h.sum()
 }
 
 // Policies yields the matched policies of one kind in ascending precedence.

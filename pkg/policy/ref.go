@@ -86,18 +86,6 @@ func (BackendRef) JSONSchema() *resource.Schema {
 	return s
 }
 
-// Clone returns a copy whose labels may be changed.
-func (r TargetRef) Clone() TargetRef {
-	if r.Labels != nil {
-		labels := make(map[string]string, len(r.Labels))
-		for k, v := range r.Labels {
-			labels[k] = v
-		}
-		r.Labels = labels
-	}
-	return r
-}
-
 // validate adds every violation of one reference at path p. rules tells
 // whether the policy has inbound rules, for which alone a section of a
 // Dataplane has a meaning.

@@ -186,14 +186,6 @@ func find(t testing.TB, name, section string) policy.Dest {
 	return d
 }
 
-func names(objects []*resource.Object) []string {
-	var out []string
-	for _, o := range objects {
-		out = append(out, o.Name)
-	}
-	return out
-}
-
 func equal[T comparable](t *testing.T, what string, got, want []T) {
 	t.Helper()
 	if !slices.Equal(got, want) {

@@ -246,3 +246,12 @@ func BenchmarkMatch(b *testing.B) {
 		ix.Match(p, policy.Options{})
 	}
 }
+
+func BenchmarkNewIndex(b *testing.B) {
+	defs := []*policy.Def{sample(&seen{}), routes()}
+	objects := objects(b, defs, manyPolicies(300)...)
+	b.ReportAllocs()
+	for b.Loop() {
+		policy.NewIndex(defs, list(objects))
+	}
+}

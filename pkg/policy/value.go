@@ -56,8 +56,8 @@ func (d *Duration) Get() *time.Duration {
 	return d.Or(0)
 }
 
-// For returns a pointer to a Duration, for specs written in code.
-func For(d time.Duration) *Duration {
+// DurationOf returns a pointer to a Duration, for specs written in code.
+func DurationOf(d time.Duration) *Duration {
 	v := Duration(d)
 	return &v
 }

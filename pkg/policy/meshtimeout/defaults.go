@@ -13,22 +13,22 @@ import (
 func Defaults(mesh string) []*resource.Object {
 	all := &policy.ProxyRef{TargetRef: policy.TargetRef{Kind: policy.Mesh}}
 	servers := &Spec{TargetRef: all, Rules: []policy.Rule[Conf]{{Default: Conf{
-		ConnectionTimeout: policy.For(10 * time.Second),
-		IdleTimeout:       policy.For(2 * time.Hour),
+		ConnectionTimeout: policy.DurationOf(10 * time.Second),
+		IdleTimeout:       policy.DurationOf(2 * time.Hour),
 		HTTP: &HTTP{
-			RequestTimeout:    policy.For(0),
-			StreamIdleTimeout: policy.For(time.Hour),
-			MaxStreamDuration: policy.For(0),
+			RequestTimeout:    policy.DurationOf(0),
+			StreamIdleTimeout: policy.DurationOf(time.Hour),
+			MaxStreamDuration: policy.DurationOf(0),
 		},
 	}}}}
 	clients := &Spec{TargetRef: all, To: []policy.To[Conf]{{
 		TargetRef: policy.ToRef{TargetRef: policy.TargetRef{Kind: policy.Mesh}},
 		Default: Conf{
-			ConnectionTimeout: policy.For(5 * time.Second),
-			IdleTimeout:       policy.For(time.Hour),
+			ConnectionTimeout: policy.DurationOf(5 * time.Second),
+			IdleTimeout:       policy.DurationOf(time.Hour),
 			HTTP: &HTTP{
-				RequestTimeout:    policy.For(15 * time.Second),
-				StreamIdleTimeout: policy.For(30 * time.Minute),
+				RequestTimeout:    policy.DurationOf(15 * time.Second),
+				StreamIdleTimeout: policy.DurationOf(30 * time.Minute),
 			},
 		},
 	}}}
