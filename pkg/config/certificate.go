@@ -150,6 +150,28 @@ func (t *TLS) ServerTLS() (*tls.Config, error) {
 	return cfg, nil
 }
 
+// ServerTLS makes the TLS settings of a server that may ask clients for
+// certificates.
+func (h *HTTPS) ServerTLS() (*tls.Config, error) {
+	cfg, err := h.TLS.ServerTLS()
+	if err != nil || h.CAFile == "" {
+		return cfg, err
+	}
+	pemBytes, err := os.ReadFile(h.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("tlsCaFile: %w", err)
+	}
+	cfg.ClientCAs = x509.NewCertPool()
+	if !cfg.ClientCAs.AppendCertsFromPEM(pemBytes) {
+		return nil, fmt.Errorf("tlsCaFile %s holds no PEM certificate", h.CAFile)
+	}
+	cfg.ClientAuth = tls.VerifyClientCertIfGiven
+	if h.RequireClientCert {
+		cfg.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	return cfg, nil
+}
+
 // certificate is a key pair in files, read again when the files change.
 type certificate struct {
 	certFile, keyFile string

@@ -272,3 +272,23 @@ func TestCertificateIsMadeKeptAndReloaded(t *testing.T) {
 	}
 	serial() // the previous certificate still serves
 }
+
+func TestClientCertificates(t *testing.T) {
+	dir := t.TempDir()
+	c := mustLoad(t, "", "ATOLL_GENERAL_WORK_DIR="+dir)
+	if err := c.EnsureCertificate(); err != nil {
+		t.Fatal(err)
+	}
+	h := c.APIServer.HTTPS
+	h.CAFile, h.RequireClientCert = h.CertFile, true
+	if conf, err := h.ServerTLS(); err != nil || conf.ClientAuth != tls.RequireAndVerifyClientCert || conf.ClientCAs == nil {
+		t.Errorf("%v %v", conf, err)
+	}
+	h.CAFile = h.KeyFile
+	if _, err := h.ServerTLS(); err == nil {
+		t.Error("a file without certificate was accepted")
+	}
+	if _, _, err := load(t, "", "ATOLL_API_SERVER_HTTPS_REQUIRE_CLIENT_CERT=true"); err == nil {
+		t.Error("client certificates without a CA were accepted")
+	}
+}

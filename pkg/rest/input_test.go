@@ -384,6 +384,8 @@ func TestNextFollowsTheConfiguredAddress(t *testing.T) {
 	w.wantStatus(w.put("/cp/meshes/m2", `{"type":"Mesh","name":"m2"}`), 201)
 	w.wantStatus(w.get("/meshes"), 404)
 	w.wantStatus(w.get("/cp"), 200)
+	w.wantStatus(w.do(request{path: "/cp/", remote: true, header: map[string]string{"Authorization": "Bearer x"}}), 200)
+	w.wantStatus(w.do(request{path: "/cp/meshes", remote: true}), 403)
 	p := w.list("/cp/meshes?size=1")
 	if p.Next == nil || *p.Next != "https://mesh.example/cp/meshes?offset=1&size=1" {
 		t.Errorf("next %v", p.Next)

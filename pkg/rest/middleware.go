@@ -16,9 +16,10 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/store"
 )
 
-// SkipTokens names the requests whose token is not looked at: the entry page and
-// the GUI's files. It is for auth.Authenticator.
-func SkipTokens(r *http.Request) bool { return r.URL.Path == "/" || r.URL.Path == "" }
+// isIndex tells whether a request is for the entry page, which everybody may see.
+func (a *API) isIndex(r *http.Request) bool {
+	return strings.Trim(strings.TrimPrefix(r.URL.Path, a.BasePath), "/") == ""
+}
 
 // strip removes the base path.
 func (a *API) strip(h http.Handler) http.Handler {
@@ -53,7 +54,7 @@ func (a *API) guard(h http.Handler) http.Handler {
 
 func (a *API) anonymousMay(r *http.Request) bool {
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
-		return a.Access.AnonymousRead || strings.Trim(strings.TrimPrefix(r.URL.Path, a.BasePath), "/") == ""
+		return a.Access.AnonymousRead || a.isIndex(r)
 	}
 	return a.Access.AnonymousWrite
 }

@@ -27,7 +27,7 @@ type Config struct {
 	Kinds *resource.Kinds
 	Site  resource.Site
 
-	Auth   *auth.Authenticator
+	Auth   *auth.Authenticator // SkipTokens is set by the API
 	Access *auth.Access
 	Tokens *auth.Tokens // nil: no token endpoints
 
@@ -99,7 +99,9 @@ func (a *API) handler() http.Handler {
 		h = a.strip(h)
 	}
 	h = a.guard(h)
-	h = a.Auth.Middleware(h, func(w http.ResponseWriter, r *http.Request, err error) {
+	authn := *a.Auth
+	authn.SkipTokens = a.isIndex
+	h = authn.Middleware(h, func(w http.ResponseWriter, r *http.Request, err error) {
 		a.Log.Info("a token was refused", "remote", r.RemoteAddr, "path", r.URL.Path, "reason", err)
 		w.Header().Set("WWW-Authenticate", "Bearer")
 		a.fail(w, r, &problem{http.StatusUnauthorized, "Invalid authentication data", "Unauthenticated", nil})
