@@ -1,0 +1,58 @@
+package envoytest
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// Start runs an Envoy that takes everything from the ADS server at host:port,
+// in plain text, as the node of that id, until the test ends. Its log is shown
+// if the test fails.
+func Start(t testing.TB, node, host string, port int) {
+	t.Helper()
+	bin := Binary(t)
+	file := filepath.Join(t.TempDir(), "bootstrap.yaml")
+	if err := os.WriteFile(file, fmt.Appendf(nil, bootstrapYAML, node, host, port), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(bin, "-c", file, "--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warn")
+	var log bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &log, &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("Envoy %s:\n%s", node, log.Bytes())
+		}
+	})
+}
+
+const bootstrapYAML = `
+node: {id: %q, cluster: test}
+dynamic_resources:
+  ads_config:
+    api_type: DELTA_GRPC
+    transport_api_version: V3
+    set_node_on_first_message_only: true
+    grpc_services: [{envoy_grpc: {cluster_name: ads}}]
+  lds_config: {ads: {}, resource_api_version: V3, initial_fetch_timeout: 0s}
+  cds_config: {ads: {}, resource_api_version: V3, initial_fetch_timeout: 0s}
+static_resources:
+  clusters:
+  - name: ads
+    connect_timeout: 1s
+    typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+        explicit_http_config: {http2_protocol_options: {}}
+    load_assignment:
+      cluster_name: ads
+      endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: %s, port_value: %d}}}}]}]
+`
