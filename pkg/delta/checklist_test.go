@@ -314,11 +314,18 @@ func TestVerdicts(t *testing.T) {
 func TestRefusedMessageIsSentAgainOneByOne(t *testing.T) {
 	cfg := independent()
 	s := New(cfg)
+	s.At(1)
 	s.Want(cds, NewTable(resource("a", "1"), resource("bad", "1"), resource("c", "1")))
 	w := &walker{t: t, s: s}
 	w.request("cds", "*")
 	first := w.next()
+	if m := s.Next(w.now); m != nil {
+		t.Fatalf("then %s", describe(m))
+	}
 	w.nack(first, "something is bad")
+	if s.Delivered() != 0 {
+		t.Error("delivered before it is known what is bad")
+	}
 	s.Want(cds, NewTable(resource("a", "1"), resource("bad", "1"), resource("c", "1"), resource("d", "1")))
 	seen := map[string]int{}
 	for m := s.Next(w.now); m != nil; m = s.Next(w.now) {
@@ -337,6 +344,9 @@ func TestRefusedMessageIsSentAgainOneByOne(t *testing.T) {
 		if seen[name] != 1 {
 			t.Errorf("%s was sent %d times", name, seen[name])
 		}
+	}
+	if s.Delivered() != 1 {
+		t.Error("not delivered when all was answered")
 	}
 	r := s.Rejections()
 	if len(r) != 1 || r[0].Name != "bad" || r[0].Error != "bad is bad" {

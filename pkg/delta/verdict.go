@@ -68,6 +68,10 @@ func (t *state) accepted(m *Message) {
 func (s *Stream) refused(t *state, m *Message, text string, now time.Time) {
 	t.count.Rejected++
 	single := len(m.Resources)+len(m.Removed) == 1
+	if !single {
+		// What was sent with it or later is not all that is to be sent, after all.
+		s.marks = slices.DeleteFunc(s.marks, func(k mark) bool { return k.seq >= m.seq })
+	}
 	for _, r := range m.Resources {
 		switch {
 		case !t.subscribed(r.Name):
