@@ -1,0 +1,215 @@
+// Package cp puts a control plane together: every part is made here, in the
+// order in which it is needed, and handed what it uses.
+package cp
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/atoll-mesh/atoll/pkg/auth"
+	"github.com/atoll-mesh/atoll/pkg/config"
+	"github.com/atoll-mesh/atoll/pkg/control"
+	"github.com/atoll-mesh/atoll/pkg/kind"
+	"github.com/atoll-mesh/atoll/pkg/observe"
+	"github.com/atoll-mesh/atoll/pkg/policy"
+	"github.com/atoll-mesh/atoll/pkg/policy/all"
+	"github.com/atoll-mesh/atoll/pkg/policy/meshtimeout"
+	"github.com/atoll-mesh/atoll/pkg/resource"
+	"github.com/atoll-mesh/atoll/pkg/store"
+	"github.com/atoll-mesh/atoll/pkg/view"
+)
+
+// plane is one control plane: what its parts share.
+type plane struct {
+	cfg      *config.Config
+	log      *slog.Logger
+	kinds    *resource.Kinds
+	policies []*policy.Def
+	site     resource.Site
+	hostname string
+	instance string // unique to this run
+
+	store    store.Store
+	view     *view.View
+	tokens   *auth.Tokens
+	defaults control.Defaults
+	metrics  *prometheus.Registry
+	health   *observe.Health
+}
+
+// Run is a control plane until ctx ends or a part fails for good. The settings
+// must be complete, as config.Load and EnsureCertificate leave them.
+func Run(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
+	p, err := newPlane(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	defer p.store.Close()
+
+	// Sockets are opened before anything else so that a port that is taken is
+	// found at once and not after a while of working.
+	g, ctx := errgroup.WithContext(ctx)
+	run := func(name string, f func(context.Context) error) {
+		g.Go(func() error {
+			if err := f(ctx); err != nil && !errors.Is(err, context.Canceled) {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			return nil
+		})
+	}
+	loaded := p.health.Require("store", "the store was not read yet")
+	run("view", func(ctx context.Context) error { return view.Follow(ctx, p.store, p.view) })
+	run("diagnostics", p.diagnostics().Run)
+	select {
+	case <-p.view.Loaded():
+		loaded("")
+	case <-ctx.Done():
+		return g.Wait()
+	}
+	if cfg.Global() {
+		err = p.runGlobal(run)
+	} else {
+		err = p.runZone(run)
+	}
+	if err != nil {
+		return err
+	}
+	log.Info("the control plane runs", "mode", cfg.Mode, "zone", p.site.Zone, "instance", p.instance,
+		"store", cfg.Store.Type, "revision", p.view.Snapshot().Revision())
+	return g.Wait()
+}
+
+func newPlane(ctx context.Context, cfg *config.Config, log *slog.Logger) (*plane, error) {
+	p := &plane{cfg: cfg, log: log, policies: all.Policies(), metrics: observe.NewRegistry(), health: &observe.Health{}}
+	kinds := kind.All()
+	for _, d := range p.policies {
+		kinds = append(kinds, d.Kind())
+	}
+	p.kinds = resource.NewKinds(kinds...)
+	p.site = resource.Site{Global: cfg.Global(), Federated: cfg.Federated(), Env: cfg.Environment}
+	if !p.site.Global {
+		p.site.Zone = cfg.Multizone.Zone.Name
+	}
+	var err error
+	if p.hostname, err = os.Hostname(); err != nil {
+		return nil, err
+	}
+	suffix := make([]byte, 2)
+	if _, err := rand.Read(suffix); err != nil {
+		return nil, err
+	}
+	p.instance = p.hostname + "-" + hex.EncodeToString(suffix)
+
+	if p.store, err = openStore(ctx, cfg, log); err != nil {
+		return nil, err
+	}
+	p.view = view.New(p.kinds, p.site, log)
+	tokens, err := p.tokenConfig()
+	if err == nil {
+		p.tokens, err = auth.NewTokens(tokens)
+	}
+	if err != nil {
+		p.store.Close()
+		return nil, err
+	}
+	p.defaults = control.Defaults{
+		Kinds: p.kinds, Site: p.site, Key: auth.GenerateKey,
+		Policies: meshtimeout.Defaults,
+	}
+	return p, nil
+}
+
+func (p *plane) diagnostics() *observe.Diagnostics {
+	d := p.cfg.Diagnostics
+	return &observe.Diagnostics{
+		Address: fmt.Sprintf(":%d", d.ServerPort),
+		Health:  p.health, Metrics: p.metrics, Debug: d.DebugEndpoints, Log: p.log,
+	}
+}
+
+// controlConfig says which resources this control plane looks after.
+func (p *plane) controlConfig(cidr netip.Prefix) control.Config {
+	c := control.Config{
+		View: p.view, Store: p.store, Log: p.log,
+		Defaults:          p.defaults,
+		DefaultMesh:       !p.site.Federated && !p.cfg.Defaults.SkipMeshCreation,
+		UserTokenKey:      p.cfg.APIServer.Authn.Type == config.AuthTokens,
+		GenerateServices:  true,
+		GenerateWorkloads: true,
+		GracePeriod:       p.cfg.MeshService.DeletionGracePeriod.Duration,
+		ServiceCIDR:       cidr,
+		CleanupAge:        p.cfg.Runtime.Universal.DataplaneCleanupAge.Duration,
+	}
+	if p.cfg.APIServer.Authn.Tokens.BootstrapAdminToken && c.UserTokenKey {
+		c.IssueAdminToken = func() (string, error) {
+			admin := auth.Admin()
+			return p.tokens.IssueUser(auth.UserClaims{Name: admin.Name, Groups: []string{auth.AdminGroup}}, auth.DefaultValidity)
+		}
+	}
+	return c
+}
+
+// leaseTTL is how long a leader that vanished keeps others from leading.
+const leaseTTL = 5 * time.Second
+
+// lead runs f while this instance is the leader: again each time it becomes it.
+func (p *plane) lead(ctx context.Context, f func(ctx context.Context) error) error {
+	for {
+		lease, err := p.store.Lease(ctx, "atoll-cp", p.instance, leaseTTL)
+		if err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if errors.Is(err, store.ErrClosed) {
+				return err
+			}
+			p.log.Warn("cannot compete for leadership", "error", err)
+			select {
+			case <-time.After(time.Second): // the store is away; there is nothing else to wait for
+				continue
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		p.log.Info("this instance leads", "instance", p.instance)
+		work, stop := context.WithCancelCause(lease.Fence(ctx))
+		lost := make(chan struct{})
+		go func() {
+			defer close(lost)
+			select {
+			case <-lease.Lost():
+				stop(store.ErrNotLeader)
+			case <-work.Done():
+			}
+		}()
+		err = f(work)
+		stop(nil)
+		<-lost
+		release, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaseTTL)
+		if rerr := lease.Release(release); rerr != nil && ctx.Err() == nil {
+			p.log.Debug("the lease was not given back; it runs out by itself", "error", rerr)
+		}
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(context.Cause(work), store.ErrNotLeader), errors.Is(err, store.ErrNotLeader):
+			p.log.Warn("this instance leads no more")
+		case err != nil:
+			return err
+		}
+	}
+}
+
+func listenAddress(iface string, port int) string { return net.JoinHostPort(iface, fmt.Sprint(port)) }

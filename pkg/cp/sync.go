@@ -1,0 +1,94 @@
+package cp
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+
+	systemv1 "github.com/atoll-mesh/atoll/api/kuma/system/v1alpha1"
+	"github.com/atoll-mesh/atoll/pkg/config"
+	"github.com/atoll-mesh/atoll/pkg/control"
+	"github.com/atoll-mesh/atoll/pkg/kds"
+	"github.com/atoll-mesh/atoll/pkg/observe"
+)
+
+// runGlobal starts what a global consists of: the server for zones, REST and the
+// leader's jobs.
+func (p *plane) runGlobal(run runFunc) error {
+	c := p.cfg.Multizone.Global.KDS
+	gc := kds.GlobalConfig{
+		View: p.view, Store: p.store, InstanceID: p.instance, Version: kdsVersion(),
+		SkipLabels: c.Labels.SkipPrefixes, HealthInterval: c.ZoneHealthCheck.PollInterval.Duration,
+		FlushInterval: c.ZoneInsightFlushInterval.Duration, MaxMessage: c.MaxMsgSize, Log: p.log,
+	}
+	if c.Auth.Type == config.AuthZoneToken {
+		gc.Tokens = p.tokens
+	} else {
+		p.log.Warn("zones are not asked who they are; set multizone.global.kds.auth.type to zoneToken")
+	}
+	global := kds.NewGlobal(gc)
+	options := global.ServerOptions()
+	if c.TLSEnabled {
+		tls, err := c.ServerTLS()
+		if err != nil {
+			return fmt.Errorf("multizone.global.kds: %w", err)
+		}
+		options = append(options, grpc.Creds(credentials.NewTLS(tls)))
+	}
+	server := grpc.NewServer(options...)
+	global.Register(server)
+	listener, err := net.Listen("tcp", listenAddress("", c.GRPCPort))
+	if err != nil {
+		return fmt.Errorf("server for zones (multizone.global.kds.grpcPort): %w", err)
+	}
+	run("server for zones", func(ctx context.Context) error {
+		stop := context.AfterFunc(ctx, server.Stop)
+		defer stop()
+		return server.Serve(listener)
+	})
+	run("insights of zones", global.Run)
+	if err := p.serveAPI(run, global.Status); err != nil {
+		return err
+	}
+	run("leader", func(ctx context.Context) error {
+		return p.lead(ctx, func(ctx context.Context) error { return control.Run(ctx, p.controlConfig(netip.Prefix{})) })
+	})
+	return nil
+}
+
+// zoneSync makes the connection to the global, for the leader to run; nil in a
+// zone of its own.
+func (p *plane) zoneSync() (run func(context.Context) error, status func(string) *systemv1.ZoneSync, err error) {
+	if !p.site.Federated {
+		return nil, nil, nil
+	}
+	c := p.cfg.Multizone.Zone
+	zone, err := kds.NewZone(kds.ZoneConfig{
+		View: p.view, Store: p.store, Name: c.Name, Address: c.GlobalAddress,
+		RootCAFile: c.KDS.RootCAFile, SkipVerify: c.KDS.TLSSkipVerify,
+		Token: func() (string, error) {
+			if c.KDS.Auth.CPTokenPath == "" {
+				return string(c.KDS.Auth.CPTokenInline), nil
+			}
+			b, err := os.ReadFile(c.KDS.Auth.CPTokenPath)
+			return strings.TrimSpace(string(b)), err
+		},
+		InstanceID: p.instance, Version: kdsVersion(), Config: string(p.cfg.Masked()),
+		SkipLabels: c.KDS.Labels.SkipPrefixes, AdoptGlobal: c.KDS.AdoptGlobal, MaxMessage: c.KDS.MaxMsgSize, Log: p.log,
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("multizone.zone: %w", err)
+	}
+	return zone.Run, zone.Status, nil
+}
+
+func kdsVersion() kds.Version {
+	b := observe.ReadBuild()
+	return kds.Version{Product: "Atoll", Version: observe.APIVersion, GitTag: b.Version, GitCommit: b.Commit, BuildDate: b.Date}
+}

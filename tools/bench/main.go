@@ -1,0 +1,82 @@
+// Command atoll-bench measures a control plane from outside, over public
+// protocols only: proxies speak delta ADS, zones speak KDS, users speak REST.
+// "make bench" builds and runs it. It prints a table and writes JSON to
+// build/bench/. The generator shares the machine with what it measures; the
+// memory and CPU it reports are those of the control plane's process alone.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "atoll-bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	rows := flag.String("rows", "proxies,zones,rest", "what to measure, a list of proxies, zones, rest")
+	sizes := flag.String("sizes", "200x100,1000x100", "cases of proxies: proxies × services")
+	zones := flag.Int("zones", 20, "zones")
+	policies := flag.Int("policies", 300, "policies that zones receive")
+	dir := flag.String("out", filepath.Join("build", "bench"), "folder for the JSON")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+
+	r := &report{out: os.Stdout}
+	for _, what := range strings.Split(*rows, ",") {
+		var err error
+		switch what {
+		case "proxies":
+			err = benchSizes(ctx, r, strings.Split(*sizes, ","))
+		case "zones":
+			err = benchKDS(ctx, r, *zones, *policies)
+		case "rest":
+			err = benchREST(ctx, r, 1000)
+		default:
+			err = fmt.Errorf("unknown row %q", what)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+	}
+	if err := r.print(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(*dir, 0o755); err != nil {
+		return err
+	}
+	return r.save(filepath.Join(*dir, time.Now().Format("20060102-150405")+".json"))
+}
+
+// benchSizes measures each case and states the growth from one to the next.
+func benchSizes(ctx context.Context, r *report, sizes []string) error {
+	previous := ""
+	for _, size := range sizes {
+		var proxies, services int
+		if _, err := fmt.Sscanf(size, "%dx%d", &proxies, &services); err != nil {
+			return fmt.Errorf("size %q is not like 1000x100", size)
+		}
+		name, err := benchProxies(ctx, r, proxies, services)
+		if err != nil {
+			return err
+		}
+		if previous != "" {
+			for _, what := range []string{whatConverge, whatConvergeCPU, whatPeak, whatPolicy, whatEndpoint} {
+				r.growth(previous, name, what)
+			}
+		}
+		previous = name
+	}
+	return nil
+}

@@ -1,0 +1,230 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// controlPlane is a control plane under load: a process of its own, so that its
+// memory and CPU are not mixed with those of the generator.
+type controlPlane struct {
+	dir  string
+	cmd  *exec.Cmd
+	done chan struct{}
+	api  string // URL of REST
+	dp   string // host:port of the dataplane server
+	kds  string // host:port of KDS, of a global
+}
+
+// startControlPlane runs atoll-cp with fresh state and returns when it is ready.
+func startControlPlane(ctx context.Context, env map[string]string) (*controlPlane, error) {
+	dir, err := os.MkdirTemp("", "atoll-bench-")
+	if err != nil {
+		return nil, err
+	}
+	ports, err := freePorts(5)
+	if err != nil {
+		return nil, err
+	}
+	cp := &controlPlane{
+		dir: dir, done: make(chan struct{}),
+		api: fmt.Sprintf("http://127.0.0.1:%d", ports[0]),
+		dp:  fmt.Sprintf("127.0.0.1:%d", ports[2]),
+		kds: fmt.Sprintf("127.0.0.1:%d", ports[3]),
+	}
+	settings := map[string]string{
+		"GENERAL_WORK_DIR":                  dir,
+		"LOG_LEVEL":                         "warn",
+		"API_SERVER_HTTP_PORT":              strconv.Itoa(ports[0]),
+		"API_SERVER_HTTP_INTERFACE":         "127.0.0.1",
+		"API_SERVER_HTTPS_PORT":             strconv.Itoa(ports[1]),
+		"API_SERVER_HTTPS_INTERFACE":        "127.0.0.1",
+		"DP_SERVER_PORT":                    strconv.Itoa(ports[2]),
+		"MULTIZONE_GLOBAL_KDS_GRPC_PORT":    strconv.Itoa(ports[3]),
+		"DIAGNOSTICS_SERVER_PORT":           strconv.Itoa(ports[4]),
+		"STORE_TYPE":                        "sqlite",
+		"DP_SERVER_AUTHN_DP_PROXY_TYPE":     "none",
+		"MULTIZONE_GLOBAL_KDS_AUTH_TYPE":    "none",
+		"MULTIZONE_GLOBAL_KDS_TLS_ENABLED":  "false",
+		"MONITORING_ASSIGNMENT_SERVER_PORT": "0",
+	}
+	for k, v := range env {
+		settings[k] = v
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cp.cmd = exec.Command(filepath.Join(filepath.Dir(exe), "atoll-cp"), "run")
+	cp.cmd.Env = append([]string{}, os.Environ()...)
+	for k, v := range settings {
+		cp.cmd.Env = append(cp.cmd.Env, "ATOLL_"+k+"="+v)
+	}
+	logFile, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		return nil, err
+	}
+	defer logFile.Close()
+	cp.cmd.Stdout, cp.cmd.Stderr = logFile, logFile
+	// The control plane must not outlive a generator that is killed.
+	cp.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cp.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start atoll-cp (run 'make build' first): %w", err)
+	}
+	go func() {
+		_ = cp.cmd.Wait() // how it ended is in its log
+		close(cp.done)
+	}()
+	ready := fmt.Sprintf("http://127.0.0.1:%d/ready", ports[4])
+	for {
+		resp, err := http.Get(ready)
+		if err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return cp, nil
+			}
+		}
+		select {
+		case <-cp.done:
+			return nil, fmt.Errorf("atoll-cp ended at start:\n%s", cp.lastLog())
+		case <-ctx.Done():
+			cp.stop()
+			return nil, fmt.Errorf("atoll-cp was not ready in time:\n%s", cp.lastLog())
+		case <-time.After(20 * time.Millisecond): // there is nothing to wait on before it listens
+		}
+	}
+}
+
+func (cp *controlPlane) lastLog() string {
+	b, err := os.ReadFile(filepath.Join(cp.dir, "log"))
+	if err != nil {
+		return err.Error()
+	}
+	return string(b[max(0, len(b)-2000):])
+}
+
+func (cp *controlPlane) stop() {
+	_ = cp.cmd.Process.Kill() // it may have ended by itself
+	<-cp.done
+	os.RemoveAll(cp.dir)
+}
+
+// usage is what a process consumed so far.
+type usage struct {
+	cpu  time.Duration
+	peak float64 // resident memory, MB
+	rss  float64
+}
+
+func usageOf(pid int) (usage, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return usage{}, err
+	}
+	// Fields after the command, which ends with the last parenthesis; 14 and 15 of
+	// proc(5) are user and system time in ticks of 10 ms.
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+2:]))
+	var ticks int64
+	for _, f := range fields[11:13] {
+		n, err := strconv.ParseInt(f, 10, 64)
+		if err != nil {
+			return usage{}, err
+		}
+		ticks += n
+	}
+	u := usage{cpu: time.Duration(ticks) * 10 * time.Millisecond}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return usage{}, err
+	}
+	for line := range strings.Lines(string(status)) {
+		name, rest, _ := strings.Cut(line, ":")
+		if name != "VmHWM" && name != "VmRSS" {
+			continue
+		}
+		kb, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+		if err != nil {
+			return usage{}, err
+		}
+		if name == "VmHWM" {
+			u.peak = kb / 1024
+		} else {
+			u.rss = kb / 1024
+		}
+	}
+	return u, nil
+}
+
+func (cp *controlPlane) usage() (usage, error) { return usageOf(cp.cmd.Process.Pid) }
+
+// idle is the share of one core that the process uses while nothing happens.
+func (cp *controlPlane) idle(ctx context.Context, d time.Duration) (float64, error) {
+	before, err := cp.usage()
+	if err != nil {
+		return 0, err
+	}
+	start := time.Now()
+	select {
+	case <-time.After(d): // the measurement itself
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	after, err := cp.usage()
+	return 100 * float64(after.cpu-before.cpu) / float64(time.Since(start)), err
+}
+
+// put writes a resource and returns when the control plane has answered.
+func (cp *controlPlane) put(ctx context.Context, path string, body any) error {
+	b, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, cp.api+path, bytes.NewReader(b))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode/100 != 2 {
+		return fmt.Errorf("PUT %s: %s: %s", path, resp.Status, answer)
+	}
+	return nil
+}
+
+func freePorts(n int) ([]int, error) {
+	var ports []int
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close()
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports, nil
+}
+
+var selfPID = os.Getpid()
+
+var errTimeout = errors.New("not reached in time")
