@@ -32,6 +32,7 @@ type Proxy struct {
 	own      *xds.Layer
 	ownWarn  []Warning
 	audience *audience
+	early    bool // the Set is newer than its revision says
 }
 
 // Attach begins to compile for a proxy. Its Set is nil until its Dataplane is in
@@ -234,8 +235,17 @@ func (e *Engine) publish() {
 			list := slices.Concat(p.ownWarn, a.warnings)
 			p.warnings.Store(&list)
 		}
-		e.give(p, uint64(e.snap.Revision()))
+		if p.early || !p.has(a.layer, p.own) {
+			p.early = false
+			e.give(p, uint64(e.snap.Revision()))
+		}
 	}
+}
+
+// has reports whether the proxy was given exactly these layers.
+func (p *Proxy) has(shared, own *xds.Layer) bool {
+	s := p.set.Load()
+	return s != nil && s.Layers()[0] == shared && s.Layers()[1] == own
 }
 
 // publishEarly gives out layers in which endpoints changed, while other things
@@ -244,6 +254,7 @@ func (e *Engine) publish() {
 func (e *Engine) publishEarly() {
 	for p := range e.pending {
 		if a := p.audience; a != nil && a.layer != nil && p.own != nil {
+			p.early = true
 			e.give(p, e.revision.Load())
 		}
 	}
