@@ -7,20 +7,20 @@ import "github.com/atoll-mesh/atoll/pkg/resource"
 
 // Types of the kinds of this package.
 const (
-	Config           resource.Type = "Config"
-	Dataplane        resource.Type = "Dataplane"
-	DataplaneInsight resource.Type = "DataplaneInsight"
-	GlobalSecret     resource.Type = "GlobalSecret"
-	Mesh             resource.Type = "Mesh"
-	MeshService      resource.Type = "MeshService"
-	Secret           resource.Type = "Secret"
-	Workload         resource.Type = "Workload"
-	Zone             resource.Type = "Zone"
-	ZoneInsight      resource.Type = "ZoneInsight"
-
-	// Destinations that are not served yet, but may be named.
+	Config               resource.Type = "Config"
+	Dataplane            resource.Type = "Dataplane"
+	DataplaneInsight     resource.Type = "DataplaneInsight"
+	GlobalSecret         resource.Type = "GlobalSecret"
+	HostnameGenerator    resource.Type = "HostnameGenerator"
+	Mesh                 resource.Type = "Mesh"
 	MeshExternalService  resource.Type = "MeshExternalService"
 	MeshMultiZoneService resource.Type = "MeshMultiZoneService"
+	MeshService          resource.Type = "MeshService"
+	MeshZoneAddress      resource.Type = "MeshZoneAddress"
+	Secret               resource.Type = "Secret"
+	Workload             resource.Type = "Workload"
+	Zone                 resource.Type = "Zone"
+	ZoneInsight          resource.Type = "ZoneInsight"
 )
 
 // All lists the kinds, each made anew, for resource.NewKinds.
@@ -30,8 +30,12 @@ func All() []*resource.Kind {
 		dataplaneKind(),
 		dataplaneInsightKind(),
 		globalSecretKind(),
+		hostnameGeneratorKind(),
 		meshKind(),
+		meshExternalServiceKind(),
+		meshMultiZoneServiceKind(),
 		meshServiceKind(),
+		meshZoneAddressKind(),
 		secretKind(),
 		workloadKind(),
 		zoneKind(),

@@ -135,12 +135,12 @@ func TestValidateDataplane(t *testing.T) {
 }
 
 func TestValidateNames(t *testing.T) {
-	for _, typ := range []resource.Type{kind.Mesh, kind.Zone, kind.MeshService} {
+	for _, typ := range []resource.Type{kind.Mesh, kind.Zone, kind.MeshService, kind.MeshMultiZoneService, kind.MeshExternalService} {
 		for name, ok := range map[string]bool{
 			"a": true, "a-1": true, strings.Repeat("a", 63): true,
 			"": false, "1a": false, "a.b": false, "a-": false, "A": false, strings.Repeat("a", 64): false,
 		} {
-			doc := `{"type": "` + string(typ) + `", "mesh": "m", "name": "` + name + `", "spec": {}}`
+			doc := `{"mesh": "m", "name": "` + name + `", "spec": {"match": {"port": 80}, "selector": {"meshService": {"matchLabels": {"a": "b"}}}, "ports": [{"port": 80}]}}`
 			if got := fields(t, typ, doc); (len(got) == 0) != ok {
 				t.Errorf("%s %q: %v", typ, name, got)
 			}
@@ -170,6 +170,54 @@ func TestValidateMeshService(t *testing.T) {
 	} {
 		doc := `{"type": "MeshService", "mesh": "m", "name": "web", "spec": ` + c.spec + `}`
 		if got := strings.Join(fields(t, kind.MeshService, doc), " "); got != c.want {
+			t.Errorf("%s: got %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+func TestValidateOtherDestinations(t *testing.T) {
+	const match = `"match": {"port": 443}`
+	const verify = match + `, "tls": {"verification": {`
+	for name, c := range map[string]struct {
+		typ        resource.Type
+		spec, want string
+	}{
+		"multi":            {kind.MeshMultiZoneService, `{"selector": {"meshService": {"matchLabels": {"a": "b"}}}, "ports": [{"port": 80, "appProtocol": "http"}]}`, ""},
+		"multi no labels":  {kind.MeshMultiZoneService, `{"selector": {"meshService": {}}, "ports": [{"port": 80}]}`, "spec.selector.meshService.matchLabels"},
+		"multi no ports":   {kind.MeshMultiZoneService, `{"selector": {"meshService": {"matchLabels": {"a": "b"}}}, "ports": []}`, "spec.ports"},
+		"multi ports":      {kind.MeshMultiZoneService, `{"selector": {"meshService": {"matchLabels": {"a": "b"}}}, "ports": [{"port": 0, "name": "", "appProtocol": "x"}]}`, "spec.ports[0].appProtocol spec.ports[0].name spec.ports[0].port"},
+		"external":         {kind.MeshExternalService, `{` + match + `, "endpoints": [{"address": "api.example", "port": 1}]}`, ""},
+		"external nothing": {kind.MeshExternalService, `{}`, "spec.match"},
+		"external match":   {kind.MeshExternalService, `{"match": {"port": 0, "type": "x", "protocol": "tls"}}`, "spec.match.port spec.match.protocol spec.match.type"},
+		"endpoint":         {kind.MeshExternalService, `{` + match + `, "endpoints": [{"address": "a_b", "port": 1}]}`, "spec.endpoints[0].address"},
+		"endpoint port":    {kind.MeshExternalService, `{` + match + `, "endpoints": [{"address": "a", "port": 0, "priority": 129}]}`, "spec.endpoints[0].port spec.endpoints[0].priority"},
+		"extension":        {kind.MeshExternalService, `{` + match + `, "extension": {"type": ""}, "endpoints": [{"address": "a_b", "port": 1}]}`, "spec.extension.type"},
+		"tls versions":     {kind.MeshExternalService, `{` + match + `, "tls": {"version": {"min": "TLS13", "max": "TLS12"}}}`, "spec.tls.version.min"},
+		"tls any max":      {kind.MeshExternalService, `{` + match + `, "tls": {"version": {"min": "TLS13"}}}`, ""},
+		"tls unknown":      {kind.MeshExternalService, `{` + match + `, "tls": {"version": {"min": "SSL3"}}}`, "spec.tls.version.min"},
+		"verification":     {kind.MeshExternalService, `{` + verify + `"mode": "x", "subjectAltNames": [{"type": "x", "value": ""}]}}}`, "spec.tls.verification.mode spec.tls.verification.subjectAltNames[0].type"},
+		"server name":      {kind.MeshExternalService, `{` + verify + `"serverName": "a_b"}}}`, "spec.tls.verification.serverName"},
+		"no key":           {kind.MeshExternalService, `{` + verify + `"clientCert": {"type": "Secret", "secretRef": {"kind": "Secret", "name": "a"}}}}}`, "spec.tls.verification.clientKey"},
+		"no cert":          {kind.MeshExternalService, `{` + verify + `"clientKey": {"type": "InsecureInline", "insecureInline": {"value": "eA=="}}}}}`, "spec.tls.verification.clientCert"},
+		"file":             {kind.MeshExternalService, `{` + verify + `"caCert": {"type": "File", "file": {"path": "/etc/passwd"}}}}}`, "spec.tls.verification.caCert.type"},
+		"env":              {kind.MeshExternalService, `{"extension": {"type": "x"}, ` + verify + `"caCert": {"type": "EnvVar", "envVar": {"name": "HOME"}}}}}`, "spec.tls.verification.caCert.type"},
+		"no secret":        {kind.MeshExternalService, `{` + verify + `"caCert": {"type": "Secret"}}}}`, "spec.tls.verification.caCert.secretRef"},
+		"unnamed secret":   {kind.MeshExternalService, `{` + verify + `"caCert": {"type": "Secret", "secretRef": {"kind": "Secret", "name": ""}}}}}`, "spec.tls.verification.caCert.secretRef.name"},
+		"no inline":        {kind.MeshExternalService, `{` + verify + `"caCert": {"type": "InsecureInline"}}}}`, "spec.tls.verification.caCert.insecureInline"},
+		"address":          {kind.MeshZoneAddress, `{"address": "lb.example", "port": 10001}`, ""},
+		"any address":      {kind.MeshZoneAddress, `{"address": "0.0.0.0", "port": 10001}`, "spec.address"},
+		"address port":     {kind.MeshZoneAddress, `{"address": "10.0.0.1", "port": 70000}`, "spec.port"},
+		"generator":        {kind.HostnameGenerator, `{"selector": {"meshService": {}}, "template": "{{ .DisplayName }}.{{ label \"k\" }}.{{ .Zone }}.mesh.local"}`, ""},
+		"two selectors":    {kind.HostnameGenerator, `{"selector": {"meshService": {}, "meshExternalService": {}}, "template": "a"}`, "spec.selector"},
+		"no template":      {kind.HostnameGenerator, `{"selector": {"meshService": {}}}`, "spec.template"},
+		"empty template":   {kind.HostnameGenerator, `{"selector": {"meshService": {}}, "template": ""}`, "spec.template"},
+		"bad template":     {kind.HostnameGenerator, `{"selector": {"meshService": {}}, "template": "{{ .Name"}`, "spec.template"},
+		"unknown field":    {kind.HostnameGenerator, `{"selector": {"meshService": {}}, "template": "{{ .Port }}"}`, "spec.template"},
+		"not a name":       {kind.HostnameGenerator, `{"selector": {"meshService": {}}, "template": "{{ .Name }}_x"}`, "spec.template"},
+		"generator plugin": {kind.HostnameGenerator, `{"selector": {"meshService": {}}, "template": "a", "extension": {"type": ""}}`, "spec.extension.type"},
+	} {
+		doc := `{"mesh": "m", "name": "web", "spec": ` + c.spec + `}`
+		if got := strings.Join(fields(t, c.typ, doc), " "); got != c.want {
 			t.Errorf("%s: got %q, want %q", name, got, c.want)
 		}
 	}
