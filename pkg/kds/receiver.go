@@ -73,6 +73,7 @@ type receiver struct {
 	sendMu sync.Mutex
 	rev    uint64 // newest revision the sender stated; guarded by sendMu
 	open   int    // responses being worked on; guarded by sendMu
+	silent int    // types that were not answered yet; guarded by sendMu
 }
 
 // inType is the state of one type.
@@ -123,6 +124,7 @@ func (r *receiver) run(ctx context.Context, stream inflow) error {
 	defer cancel(nil)
 
 	byType := map[resource.Type]*inType{}
+	r.silent = len(r.types)
 	for _, t := range r.types {
 		it := r.start(t)
 		byType[t] = it
@@ -229,10 +231,14 @@ func (r *receiver) arriving(resp *discovery.DeltaDiscoveryResponse) {
 	r.progress.pending(rev)
 }
 
-func (r *receiver) done() {
+func (r *receiver) done(first bool) {
 	r.sendMu.Lock()
 	r.open--
-	idle, rev := r.open == 0, r.rev
+	if first {
+		r.silent--
+	}
+	// A stock peer does not answer types that it does not know.
+	idle, rev := r.open == 0 && (r.silent == 0 || !r.news()), r.rev
 	r.sendMu.Unlock()
 	if idle {
 		r.progress.inStep(rev)
@@ -256,8 +262,9 @@ func (r *receiver) work(ctx context.Context, it *inType) error {
 		case <-ctx.Done():
 			return nil
 		case resp := <-it.queue:
+			first := it.stated != nil
 			err = r.handle(ctx, it, resp)
-			r.done()
+			r.done(first)
 		case <-due:
 			err = r.retry(ctx, it, func(f *refusal) bool { return !f.guarded && !f.due.After(time.Now()) })
 		case <-it.look:
@@ -385,7 +392,7 @@ func (r *receiver) readRemoval(it *inType, wire string) (*incoming, error) {
 // refused. An Atoll peer learns of everything of the type that is refused, each
 // time anew.
 func (r *receiver) answer(it *inType, concerned []string) error {
-	req := &discovery.DeltaDiscoveryRequest{TypeUrl: string(it.t), ResponseNonce: it.nonce}
+	req := r.reply(it)
 	bad := r.news() && len(it.refused) > 0
 	for _, name := range concerned {
 		bad = bad || it.refused[name] != nil
@@ -404,6 +411,13 @@ func (r *receiver) answer(it *inType, concerned []string) error {
 	}
 	r.publish(it)
 	return r.send(req)
+}
+
+// reply is a request about the last response.
+func (r *receiver) reply(it *inType) *discovery.DeltaDiscoveryRequest {
+	return &discovery.DeltaDiscoveryRequest{
+		Node: &core.Node{Id: r.node.GetId()}, TypeUrl: string(it.t), ResponseNonce: it.nonce,
+	}
 }
 
 // reasons says what is refused and why, by wire name.
@@ -458,9 +472,9 @@ func (r *receiver) retry(ctx context.Context, it *inType, which func(*refusal) b
 	if !r.news() {
 		return nil
 	}
-	return r.send(&discovery.DeltaDiscoveryRequest{
-		TypeUrl: string(it.t), ResponseNonce: it.nonce, ErrorDetail: rejectionStatus(it.reasons()),
-	})
+	req := r.reply(it)
+	req.ErrorDetail = rejectionStatus(it.reasons())
+	return r.send(req)
 }
 
 // refuse remembers that a change could not be made, to try it again.

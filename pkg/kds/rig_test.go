@@ -83,6 +83,9 @@ func siteOn(t *testing.T, zone string, st *memory.Store) *site {
 	s.stop = func() { cancel(); <-done }
 	t.Cleanup(s.stop)
 	<-s.view.Loaded()
+	if zone != "" { // as the control plane of a zone does at its start
+		s.write(s.id(kind.Zone, "", zone), &systemv1.Zone{}, nil)
+	}
 	return s
 }
 
