@@ -288,7 +288,11 @@ func FuzzDecode(f *testing.F) {
 
 func TestTypesAreInOrder(t *testing.T) {
 	got := typesWith(testKinds(), resource.GlobalToZone|resource.AcrossZones)
-	if want := []resource.Type{kind.Config, kind.Mesh, kind.GlobalSecret, kind.Secret, kind.MeshService, policyType}; !slices.Equal(got, want) {
+	want := []resource.Type{
+		kind.Config, kind.Mesh, kind.GlobalSecret, kind.Secret, kind.HostnameGenerator, kind.MeshExternalService,
+		kind.MeshMultiZoneService, kind.MeshService, kind.MeshZoneAddress, policyType,
+	}
+	if !slices.Equal(got, want) {
 		t.Errorf("types %v", got)
 	}
 }
