@@ -25,7 +25,7 @@ func (d *differ) part() part {
 // until yield returns false. It works in O(changes) when the source can tell them.
 func (t *state) each(yield func(differ) bool) {
 	for name, o := range t.off {
-		if t.subscribed(name) && !yield(differ{name, t.want.Get(name), o}) {
+		if !yield(differ{name, t.want.Get(name), o}) {
 			return
 		}
 	}
@@ -121,7 +121,7 @@ func (s *Stream) compose(t *state, what part) (m *Message, left bool) {
 // sent makes base and off account for a message. Whichever is fewer is written
 // down by name: what was sent, or what is yet to be.
 func (t *state) sent(m *Message, rest []differ) {
-	if n := len(m.Resources) + len(m.Removed); t.base != t.want && len(rest) <= 2*n+32 {
+	if n := len(m.Resources) + len(m.Removed); len(rest) <= 2*n+32 {
 		t.base, t.off = t.want, nil
 		for _, d := range rest {
 			t.set(d.name, d.offset)

@@ -46,8 +46,8 @@ type state struct {
 	names    *names            // subscribed by name
 	stated   map[string]string // versions of the first request, until settled
 
-	want, base Source // nil: not known, nothing
-	off        map[string]offset
+	want, base Source            // nil: not known, nothing
+	off        map[string]offset // of names subscribed
 
 	inflight []*Message // unanswered, oldest first
 	rejected map[string]*rejection

@@ -67,6 +67,7 @@ func (s *Stream) settle(t *state) {
 		s.settleAll(t, stated, distrust)
 	} else {
 		t.base = t.want // of the names subscribed, which are all in off:
+		t.off = make(map[string]offset, t.names.len())
 	}
 	for name := range t.names.all() {
 		var o offset

@@ -11,12 +11,11 @@ import (
 
 // ServerOptions are the gRPC options that suit thousands of streams: responses
 // refer to the shared bytes of resources instead of copying them, and
-// connections that have nothing to say keep no buffers for saying it. All other
-// messages and services of the server are encoded as usual.
+// connections have small buffers. All other messages and services of the server
+// are encoded as usual.
 func ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.ForceServerCodecV2(codec{encoding.GetCodecV2(proto.Name)}),
-		grpc.SharedWriteBuffer(true),
 		grpc.ReadBufferSize(4 << 10),
 		grpc.WriteBufferSize(16 << 10),
 	}

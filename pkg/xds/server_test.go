@@ -81,7 +81,7 @@ func (p *proxy) put(set *Set) {
 // until waits for a report.
 func (p *proxy) until(t testing.TB, what string, met func(Report) bool) {
 	t.Helper()
-	timeout := time.After(20 * time.Second)
+	timeout := time.After(time.Minute)
 	for {
 		p.mu.Lock()
 		r := p.report
