@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/atoll-mesh/atoll/pkg/delta"
 	"github.com/atoll-mesh/atoll/pkg/store"
 	"github.com/atoll-mesh/atoll/pkg/view"
 )
@@ -34,6 +35,7 @@ type Engine struct {
 	rows      map[rowKey]*row
 	outbounds map[outboundKey]*shared[*outboundUnit]
 	clusters  map[clusterKey]*shared[*clusterUnit]
+	owned     map[ownKey]*shared[*delta.Resource]
 	dirty     struct {
 		meshes    []*mesh
 		rows      []*row
@@ -60,6 +62,7 @@ func New(c Config) *Engine {
 		rows:      map[rowKey]*row{},
 		outbounds: map[outboundKey]*shared[*outboundUnit]{},
 		clusters:  map[clusterKey]*shared[*clusterUnit]{},
+		owned:     map[ownKey]*shared[*delta.Resource]{},
 		pending:   map[*Proxy]struct{}{},
 	}
 }
@@ -199,10 +202,10 @@ func (e *Engine) mark(u *unit) {
 	}
 }
 
-// shared is something built once for all audiences that need it.
+// shared is something that is kept once for all that need it.
 type shared[T any] struct {
 	value T
-	users int // audiences
+	users int
 }
 
 // empty keeps the room of a list, and nothing in it alive.

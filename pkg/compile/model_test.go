@@ -72,9 +72,9 @@ func playModel(t *testing.T, rng *rand.Rand, steps int) {
 func (w *world) empty() {
 	w.t.Helper()
 	e := w.e
-	if len(e.proxies)+len(e.audiences)+len(e.rows)+len(e.outbounds)+len(e.clusters)+len(e.meshes)+len(e.deps)+len(e.pending) > 0 {
-		w.t.Fatalf("left behind: %d proxies, %d audiences, %d rows, %d outbounds, %d clusters, %d meshes, %d dependencies, %d pending",
-			len(e.proxies), len(e.audiences), len(e.rows), len(e.outbounds), len(e.clusters), len(e.meshes), len(e.deps), len(e.pending))
+	if len(e.proxies)+len(e.audiences)+len(e.rows)+len(e.outbounds)+len(e.clusters)+len(e.meshes)+len(e.deps)+len(e.pending)+len(e.owned) > 0 {
+		w.t.Fatalf("left behind: %d proxies, %d audiences, %d rows, %d outbounds, %d clusters, %d meshes, %d dependencies, %d pending, %d own resources",
+			len(e.proxies), len(e.audiences), len(e.rows), len(e.outbounds), len(e.clusters), len(e.meshes), len(e.deps), len(e.pending), len(e.owned))
 	}
 }
 

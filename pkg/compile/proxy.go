@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/atoll-mesh/atoll/pkg/delta"
 	"github.com/atoll-mesh/atoll/pkg/envoy"
 	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/policy"
@@ -30,6 +31,7 @@ type Proxy struct {
 	inbound  digest // of the policies in own
 	ownOK    bool
 	own      *xds.Layer
+	ownKeys  []ownKey
 	ownWarn  []Warning
 	audience *audience
 	early    bool // the Set is newer than its revision says
@@ -62,6 +64,8 @@ func (p *Proxy) Detach() {
 		delete(e.pending, p)
 		e.deps.drop(&p.unit)
 		e.leave(p)
+		release(e.owned, p.ownKeys)
+		p.ownKeys = nil
 		if m := e.meshes[p.info.ID.Mesh]; m != nil {
 			delete(m.proxies, p)
 			if len(m.proxies) == 0 {
@@ -213,13 +217,38 @@ func (e *Engine) settle(j *matchJob) {
 			e.bug(p.ownWarn)
 		}
 		if p.ownOK || p.own == nil {
-			if own := p.own.Becoming(j.encoded); own != p.own {
-				p.own = own
-				e.pending[p] = struct{}{}
-			}
+			e.replaceOwn(p, j.encoded)
 		}
 	}
 	e.join(p, j.shape)
+}
+
+// ownKey names a resource of own layers. Most of them are the same for many
+// proxies and are kept once.
+type ownKey struct {
+	typ     xds.Type
+	version string
+}
+
+// replaceOwn makes the proxy's own layer of the resources given.
+func (e *Engine) replaceOwn(p *Proxy, c xds.Changes) {
+	var keys []ownKey
+	for t, rs := range c {
+		for name, r := range rs {
+			k := ownKey{t, r.Version}
+			if s := e.owned[k]; s != nil {
+				rs[name], k.version = s.value, s.value.Version
+			}
+			keys = append(keys, k)
+			retain(e.owned, []ownKey{k}, []*delta.Resource{r})
+		}
+	}
+	release(e.owned, p.ownKeys)
+	p.ownKeys = slices.Clip(keys)
+	if own := p.own.Becoming(c); own != p.own {
+		p.own = own
+		e.pending[p] = struct{}{}
+	}
 }
 
 // publish gives proxies their new layers. Those whose audience is yet to be
