@@ -134,7 +134,7 @@ func (p *plane) apply(t resource.Type, docs ...string) {
 	}
 }
 
-// store writes a document as sync does: as it is.
+// receive stores a document as sync does: as it is.
 func (p *plane) receive(t resource.Type, doc string) {
 	p.t.Helper()
 	o := p.parse(t, doc)

@@ -14,14 +14,14 @@ type group struct{ mesh, name string }
 // members knows which Dataplanes belong to each group, and which groups the
 // current pass has to look at. It writes nothing.
 type members struct {
-	of      map[group]map[resource.ID]bool
-	groupOf map[resource.ID]group // the inverse
-	dirty   []group               // sorted
+	of    map[group]map[resource.ID]bool
+	at    map[resource.ID]group // the inverse
+	dirty []group               // sorted
 }
 
 func (m *members) plan(p *pass) {
 	if p.full {
-		m.of, m.groupOf = map[group]map[resource.ID]bool{}, map[resource.ID]group{}
+		m.of, m.at = map[group]map[resource.ID]bool{}, map[resource.ID]group{}
 	}
 	m.dirty = nil
 	seen := map[group]bool{}
@@ -54,8 +54,8 @@ func (m *members) plan(p *pass) {
 // move enters a Dataplane under its group, or takes it out. What was noted in a
 // pass that failed is overwritten.
 func (m *members) move(id resource.ID, is group, has bool) {
-	if was, had := m.groupOf[id]; had && (!has || was != is) {
-		delete(m.groupOf, id)
+	if was, had := m.at[id]; had && (!has || was != is) {
+		delete(m.at, id)
 		if delete(m.of[was], id); len(m.of[was]) == 0 {
 			delete(m.of, was)
 		}
@@ -64,7 +64,7 @@ func (m *members) move(id resource.ID, is group, has bool) {
 		if m.of[is] == nil {
 			m.of[is] = map[resource.ID]bool{}
 		}
-		m.of[is][id], m.groupOf[id] = true, is
+		m.of[is][id], m.at[id] = true, is
 	}
 }
 
