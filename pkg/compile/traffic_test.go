@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/rand"
@@ -82,6 +83,7 @@ networking:
 		t.Errorf("HTTP/2: %d %q", status, body)
 	}
 	checkEcho(t, out[1])
+	checkUpgrade(t, out[0])
 
 	m.apply(`
 type: MeshHTTPRoute
@@ -231,8 +233,12 @@ func serveHTTP(t *testing.T, version string) int {
 		t.Fatal(err)
 	}
 	s := &http.Server{Protocols: h2c(), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/slow" {
+		switch {
+		case r.URL.Path == "/slow":
 			<-r.Context().Done()
+			return
+		case r.Header.Get("Upgrade") == "websocket":
+			upgrade(w)
 			return
 		}
 		_, _ = fmt.Fprintf(w, "%s %s %s", version, r.Proto, r.URL.Path)
@@ -308,6 +314,37 @@ func checkEcho(t *testing.T, port int) {
 	got, err := io.ReadAll(c)
 	if err != nil || !bytes.Equal(got, sent) {
 		t.Fatalf("%d of %d bytes came back, equal: %v, error: %v", len(got), len(sent), bytes.Equal(got, sent), err)
+	}
+}
+
+// upgrade takes the connection over as a WebSocket does and echoes.
+func upgrade(w http.ResponseWriter) {
+	c, rw, err := w.(http.Hijacker).Hijack()
+	if err != nil {
+		return
+	}
+	defer func() { _ = c.Close() }()
+	_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+	_, _ = io.Copy(c, rw)
+}
+
+func checkUpgrade(t *testing.T, port int) {
+	t.Helper()
+	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	_, _ = io.WriteString(c, "GET /chat HTTP/1.1\r\nHost: server\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+	r := bufio.NewReader(c)
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("WebSocket: %+v, %v", resp, err)
+	}
+	_, _ = io.WriteString(c, "ping!")
+	got := make([]byte, 5)
+	if _, err := io.ReadFull(r, got); err != nil || string(got) != "ping!" {
+		t.Errorf("WebSocket: %q, %v", got, err)
 	}
 }
 

@@ -132,7 +132,7 @@ func dataplane(name string) ProxyInfo {
 	return ProxyInfo{ID: resource.ID{Type: kind.Dataplane, Mesh: "default", Name: name}}
 }
 
-// resource returns what a proxy is served under a name.
+// served returns what a proxy is served under a name.
 func served(t testing.TB, p *Proxy, typ xds.Type, name string) (version string, value []byte) {
 	t.Helper()
 	r := p.Set().Source(typ).Get(name)
@@ -140,14 +140,6 @@ func served(t testing.TB, p *Proxy, typ xds.Type, name string) (version string, 
 		t.Fatalf("%s %s is not served", typ, name)
 	}
 	return r.Version, r.Body.Value
-}
-
-func names(p *Proxy, typ xds.Type) map[string]string {
-	out := map[string]string{}
-	for r := range p.Set().Source(typ).All() {
-		out[r.Name] = r.Version
-	}
-	return out
 }
 
 // check compares what every proxy is served with what Build gives.

@@ -158,6 +158,9 @@ func connectionManager(h *ir.HTTP) proto.Message {
 		}},
 		StreamIdleTimeout:     duration(h.StreamIdleTimeout),
 		RequestHeadersTimeout: duration(h.RequestHeadersTimeout),
+		// WebSockets pass; between proxies as extended CONNECT.
+		UpgradeConfigs:        []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
+		Http2ProtocolOptions:  &corev3.Http2ProtocolOptions{AllowConnect: true},
 		InternalAddressConfig: &hcmv3.HttpConnectionManager_InternalAddressConfig{CidrRanges: cidrs(h.InternalCIDRs)},
 	}
 	if h.NormalizePath {
