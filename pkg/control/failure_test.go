@@ -87,10 +87,11 @@ func TestOneConflictHoldsUpNobody(t *testing.T) {
 		p.apply(kind.Mesh, mesh)
 		st := &troubled{Store: p.store}
 		p.cfg.Store = st
-		stuck := true
+		var stuck atomic.Bool
+		stuck.Store(true)
 		st.before = func(ops []store.Op) error {
 			for _, op := range ops {
-				if stuck && op.Type == kind.MeshService && op.Name == "svc-1" {
+				if stuck.Load() && op.Type == kind.MeshService && op.Name == "svc-1" {
 					return fmt.Errorf("%s: %w", op.ID, store.ErrConflict)
 				}
 			}
@@ -101,7 +102,7 @@ func TestOneConflictHoldsUpNobody(t *testing.T) {
 		}
 		p.start()
 		p.want("meanwhile", len(p.vips()), 2)
-		stuck = false
+		stuck.Store(false)
 		p.settle()
 		p.want("afterwards", len(p.vips()), 3)
 	})
