@@ -303,3 +303,13 @@ func dial(t *testing.T, address string) (meshv1.KDSSyncServiceClient, meshv1.Glo
 	t.Cleanup(func() { conn.Close() })
 	return meshv1.NewKDSSyncServiceClient(conn), meshv1.NewGlobalKDSServiceClient(conn)
 }
+
+// offline tells whether a zone was connected and no longer is.
+func offline(s *view.Snapshot, zone string) bool {
+	o := s.Get(insightID(zone))
+	if o == nil {
+		return false
+	}
+	i := resource.SpecOf[systemv1.ZoneInsight](o)
+	return len(i.Subscriptions) > 0 && !kind.ZoneOnline(i)
+}

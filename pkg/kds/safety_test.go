@@ -307,7 +307,7 @@ func TestZoneTokens(t *testing.T) {
 	}
 	global.secret("", "zone-token-revocations", []byte(claims.ID))
 	global.until("the zone is offline", func(s *view.Snapshot) bool {
-		return !kind.ZoneOnline(resource.SpecOf[systemv1.ZoneInsight](s.Get(insightID("east"))))
+		return offline(s, "east")
 	})
 }
 

@@ -201,7 +201,7 @@ func TestPartition(t *testing.T) {
 	p = global.policy("p", "b")
 	svc := east.write(east.id(kind.MeshService, "default", "s"), &kind.MeshServiceSpec{}, nil)
 	global.until("the zone is offline", func(s *view.Snapshot) bool {
-		return !kind.ZoneOnline(resource.SpecOf[systemv1.ZoneInsight](s.Get(insightID("east"))))
+		return offline(s, "east")
 	})
 	wire.mend()
 	east.untilEqual(copyOf(p), &policySpec{Value: "b"})
