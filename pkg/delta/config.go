@@ -54,6 +54,11 @@ type Type struct {
 type Phase struct {
 	Type   int // index into Config.Types
 	Remove bool
+	// Replace lets removals of the type go with what is added, in one message, of
+	// which the peer does removals first. A listener can then take the address of
+	// another, which Envoy refuses while it has both. It is for types that no
+	// other refers to.
+	Replace bool
 	// Wait holds the phase back until everything of earlier phases is sent and
 	// acknowledged. Answers to a name that does not exist never wait.
 	Wait bool

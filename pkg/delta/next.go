@@ -41,6 +41,9 @@ func (s *Stream) nextPhase(now time.Time) (m *Message, unsent bool) {
 		if phase.Remove {
 			what = removals
 		}
+		if phase.Replace && t.settled && !unsent && !s.unanswered(p, true, now) && t.pending(upserts) {
+			what |= removals
+		}
 		if !t.settled || t.inStep() {
 			s.held[p] = time.Time{}
 			continue

@@ -55,6 +55,13 @@ func TestPhases(t *testing.T) {
 			delivered 1
 			ack 11
 			delivered 2`,
+		"a listener takes the place of another in one message": `
+			rev 2
+			want lds m@1
+			< 6 lds +m@1 -l r=2
+			delivered 1
+			ack 6
+			delivered 2`,
 		"endpoints of a changed cluster follow at once": `
 			want cds a@2
 			< 6 cds +a@2 r=1

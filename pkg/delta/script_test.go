@@ -33,7 +33,7 @@ func envoyLike() *Config {
 		},
 		Phases: []Phase{
 			{Type: cds}, {Type: eds, Light: true}, {Type: sds, Light: true},
-			{Type: lds, Wait: true}, {Type: rds, Wait: true},
+			{Type: lds, Replace: true, Wait: true}, {Type: rds, Wait: true},
 			{Type: lds, Remove: true, Wait: true}, {Type: rds, Remove: true, Wait: true},
 			{Type: sds, Remove: true, Wait: true}, {Type: eds, Remove: true, Wait: true},
 			{Type: cds, Remove: true, Wait: true},

@@ -41,7 +41,7 @@ func streamConfig(identifier string) *delta.Config {
 			{Type: eds, Light: true},
 			{Type: sds, Light: true},
 			{Type: ecds, Light: true},
-			{Type: lds, Wait: true},
+			{Type: lds, Replace: true, Wait: true},
 			{Type: rds, Wait: true},
 			// Removals in the reverse order: nothing goes before what refers to it.
 			{Type: lds, Remove: true, Wait: true},
