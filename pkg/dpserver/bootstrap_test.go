@@ -64,7 +64,7 @@ func (z *zone) bootstrap(host, accept string, body any) *httptest.ResponseRecord
 	r := httptest.NewRequest(http.MethodPost, "https://"+host+"/bootstrap", bytes.NewReader(b))
 	r.Header.Set("Accept", accept)
 	w := httptest.NewRecorder()
-	z.handler(nil).ServeHTTP(w, r)
+	z.handler().ServeHTTP(w, r)
 	return w
 }
 

@@ -12,11 +12,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
 
 	"github.com/atoll-mesh/atoll/pkg/compile"
 	"github.com/atoll-mesh/atoll/pkg/resource"
@@ -123,9 +123,13 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			s.cfg.Bootstrap.XDSPort = uint32(a.Port)
 		}
 	}
-	rpc := grpc.NewServer(xds.ServerOptions()...)
+	rpc := grpc.NewServer(append(xds.ServerOptions(),
+		grpc.MaxConcurrentStreams(100),
+		// Pings find proxies that went away without a word.
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 15 * time.Second, Timeout: 15 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+	)...)
 	xds.NewServer(s.proxies, xds.Options{Identifier: s.cfg.InstanceID, Log: s.log}).Register(rpc)
-	handler := s.handler(rpc)
 
 	writerCtx, stopWriter := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWriter()
@@ -135,28 +139,22 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		background.Go(func() { s.endStale(ctx) })
 	}
 
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(true)
 	web := &http.Server{
-		Handler:           handler,
-		Protocols:         protocols,
+		Handler:           s.handler(),
 		ReadHeaderTimeout: s.cfg.HeaderTime,
+		ReadTimeout:       4 * s.cfg.HeaderTime,
+		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-		TLSConfig: &tls.Config{
-			MinVersion:     s.cfg.MinTLS,
-			CipherSuites:   s.cfg.Ciphers,
-			GetCertificate: s.certs.get,
-		},
-		// Pings find proxies that went away without a word.
-		HTTP2: &http.HTTP2Config{
-			SendPingTimeout:      15 * time.Second,
-			PingTimeout:          15 * time.Second,
-			MaxConcurrentStreams: 100,
-		},
 	}
-	failed := make(chan error, 1)
-	go func() { failed <- web.ServeTLS(l, "", "") }()
+	split := newSplitter(l, &tls.Config{
+		MinVersion:     s.cfg.MinTLS,
+		CipherSuites:   s.cfg.Ciphers,
+		GetCertificate: s.certs.get,
+	}, s.cfg.HeaderTime, s.log)
+	failed := make(chan error, 3)
+	go func() { failed <- split.run() }()
+	go func() { failed <- rpc.Serve(split.rpc) }()
+	go func() { failed <- web.Serve(split.web) }()
 	s.log.Info("serving proxies", "address", l.Addr().String(), "authentication", s.cfg.Authenticate != nil)
 
 	var err error
@@ -169,6 +167,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	s.proxies.stop()
 	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.StopTime)
 	defer cancel()
+	l.Close()
 	rpc.Stop()
 	if e := web.Shutdown(stopCtx); e != nil {
 		web.Close()
@@ -179,21 +178,17 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 	stopWriter()
 	background.Wait()
-	if errors.Is(err, http.ErrServerClosed) {
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
 		err = nil
 	}
 	return err
 }
 
-// handler gives gRPC calls to the RPC server and the rest to the web pages.
-func (s *Server) handler(rpc *grpc.Server) http.Handler {
+// handler serves what is not gRPC.
+func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /bootstrap", s.serveBootstrap)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
-			rpc.ServeHTTP(w, r)
-			return
-		}
 		defer func() {
 			if p := recover(); p != nil {
 				s.log.Error("a request crashed", "path", r.URL.Path, "panic", p)
