@@ -77,6 +77,7 @@ func Run(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	case <-ctx.Done():
 		return g.Wait()
 	}
+	run("start", p.awaitEssentials(p.health.Require("resources", "what every control plane has was not created yet")))
 	if cfg.Global() {
 		err = p.runGlobal(run)
 	} else {
@@ -128,6 +129,31 @@ func newPlane(ctx context.Context, cfg *config.Config, log *slog.Logger) (*plane
 		Policies: meshtimeout.Defaults,
 	}
 	return p, nil
+}
+
+// awaitEssentials reports readiness once the resources exist that the leader
+// creates at the first start, so that whoever waits for it can go on at once.
+func (p *plane) awaitEssentials(ready func(reason string)) func(context.Context) error {
+	exist := func(s *view.Snapshot) bool {
+		if p.site.Federated {
+			return true // they come from the global, which may be away
+		}
+		mesh := resource.ID{Type: kind.Mesh, Name: control.DefaultMesh}
+		return s.Get(resource.ID{Type: kind.Config, Name: kind.ClusterID}) != nil && (p.cfg.Defaults.SkipMeshCreation || s.Get(mesh) != nil)
+	}
+	return func(ctx context.Context) error {
+		sub := p.view.Subscribe()
+		defer sub.Close()
+		for !exist(p.view.Snapshot()) {
+			select {
+			case <-sub.C():
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		ready("")
+		return nil
+	}
 }
 
 func (p *plane) diagnostics() *observe.Diagnostics {
