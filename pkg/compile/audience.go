@@ -138,15 +138,18 @@ func (e *Engine) compileBatch(batch []*audience) {
 		}
 	}
 	e.clustersCompiled.Add(clusters.run())
-	for i, p := range plans {
-		a := batch[i]
-		e.deps.set(&a.unit, readers[i].Deps())
+	for _, p := range plans {
+		if p != nil {
+			clusters.fill(p.clusterKeys, p.clusterUnits)
+		}
+	}
+	for i, p := range plans { // all are filled: this lets go of what is old
+		e.deps.set(&batch[i].unit, readers[i].Deps())
 		if p == nil {
 			e.bug(failed[i].list)
 			continue // its layer stays as it was
 		}
-		clusters.fill(p.clusterKeys, p.clusterUnits)
-		e.use(a, p)
+		e.use(batch[i], p)
 	}
 	e.compileRows()
 	for i, p := range plans {

@@ -27,10 +27,16 @@ type Engine struct {
 	counters
 
 	// owned
+	proxies map[*Proxy]struct{}
+	after   []func() // to call when the step is done
+	state
+}
+
+// state is what an engine remembers of what it compiled.
+type state struct {
 	snap      *view.Snapshot // the one that is compiled
 	deps      depIndex
 	meshes    map[string]*mesh
-	proxies   map[*Proxy]struct{}
 	audiences map[audienceKey]*audience
 	rows      map[rowKey]*row
 	outbounds map[outboundKey]*shared[*outboundUnit]
@@ -42,28 +48,33 @@ type Engine struct {
 		audiences []*audience
 		proxies   []*Proxy
 	}
-	after   []func()            // to call when the step is done
 	vacated []*audience         // may have no proxies any more
 	pending map[*Proxy]struct{} // have a layer that was not published
 }
 
-// New makes an engine without proxies. It does nothing until Run.
-func New(c Config) *Engine {
-	return &Engine{
-		view:      c.View,
-		in:        Inputs{Policies: c.Policies, Settings: c.Settings, Site: c.View.Site()},
-		log:       c.Log,
-		progress:  make(chan struct{}),
-		wake:      make(chan struct{}, 1),
+func newState() state {
+	return state{
 		deps:      depIndex{},
 		meshes:    map[string]*mesh{},
-		proxies:   map[*Proxy]struct{}{},
 		audiences: map[audienceKey]*audience{},
 		rows:      map[rowKey]*row{},
 		outbounds: map[outboundKey]*shared[*outboundUnit]{},
 		clusters:  map[clusterKey]*shared[*clusterUnit]{},
 		owned:     map[ownKey]*shared[*delta.Resource]{},
 		pending:   map[*Proxy]struct{}{},
+	}
+}
+
+// New makes an engine without proxies. It does nothing until Run.
+func New(c Config) *Engine {
+	return &Engine{
+		view:     c.View,
+		in:       Inputs{Policies: c.Policies, Settings: c.Settings, Site: c.View.Site()},
+		log:      c.Log,
+		progress: make(chan struct{}),
+		wake:     make(chan struct{}, 1),
+		proxies:  map[*Proxy]struct{}{},
+		state:    newState(),
 	}
 }
 
@@ -81,7 +92,30 @@ func (e *Engine) Run(ctx context.Context) error {
 		case <-sub.C():
 		case <-e.wake:
 		}
-		e.step()
+		e.safely()
+	}
+}
+
+// safely steps, and after a panic once more with nothing remembered. What
+// proxies were given stays theirs whatever happens.
+func (e *Engine) safely() {
+	var w warnings
+	for range 2 {
+		if w.guard("engine", e.step) {
+			return
+		}
+		e.bug(w.list)
+		e.reset()
+	}
+}
+
+// reset forgets everything but the proxies and what they were given.
+func (e *Engine) reset() {
+	e.state = newState()
+	for p := range e.proxies {
+		p.unit = unit{owner: p}
+		p.dp, p.audience, p.ownKeys = nil, nil, nil
+		e.mark(&p.unit)
 	}
 }
 

@@ -259,6 +259,28 @@ func TestBugHurtsOnlyItself(t *testing.T) {
 	}
 }
 
+// A bug of the engine itself costs a recompilation and nothing else.
+func TestEngineStartsOver(t *testing.T) {
+	w, a1, b1, client := small(t)
+	w.e.log = slog.New(slog.DiscardHandler)
+	w.e.rows, w.e.owned = nil, nil // writing to them panics
+	w.apply(meshService("c", 3) + "\n---\n" + workload("a-1", "a", 9, everything))
+	w.e.safely()
+	if n := w.e.Stats().Bugs; n != 1 {
+		t.Errorf("%d bugs counted", n)
+	}
+	w.e.bugs.Store(0)
+	w.check()
+	if got := woken(a1, b1, client); got != "a-1 b-1 client " {
+		t.Errorf("told %q, want all, since a-1 moved", got)
+	}
+	for _, p := range []*Proxy{a1, b1, client} {
+		p.Detach()
+	}
+	w.e.safely()
+	w.empty()
+}
+
 type (
 	bombSpec struct{}
 	bombConf struct{}

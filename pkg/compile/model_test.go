@@ -14,11 +14,15 @@ import (
 // moments at which the engine looks, and compares what each proxy is served with
 // what is compiled for it from scratch.
 func TestModel(t *testing.T) {
-	seeds, steps := 40, 100
+	seeds, steps := 40, 120
 	if testing.Short() {
 		seeds, steps = 10, 50
 	}
+	play := []uint64{153} // found a cluster that one audience gave up while another was to take it over
 	for seed := range uint64(seeds) {
+		play = append(play, seed)
+	}
+	for _, seed := range play {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			t.Parallel()
 			playModel(t, rand.New(rand.NewPCG(seed, 7)), steps)
