@@ -97,20 +97,34 @@ func (s *Stream) compose(t *state, what part) (m *Message, left bool) {
 	if !t.greeted && t.cfg != nil && t.cfg.WholeFirst {
 		d.limit = 0
 	}
-	var rest []differ // wanted, but not in this message
-	t.each(func(diff differ) bool {
+	var later, rest []differ // to be looked at again; wanted, but not in this message
+	look := func(diff differ) bool {
 		switch p := diff.part(); {
 		case p == 0:
 			if t.base == t.want {
 				delete(t.off, diff.name) // says what base says
 			}
+		case p != removals && what&removals != 0 && later != nil:
+			later = append(later, diff)
 		case p&what != 0 && d.take(diff):
 		default:
 			left = left || p&what != 0
 			rest = append(rest, diff)
 		}
 		return true
-	})
+	}
+	if what&removals != 0 && t.pending(removals) {
+		// Removals make room for what takes their place, so they are the first to go.
+		later = make([]differ, 0, 8)
+		t.each(look)
+		again := later
+		later = nil
+		for _, diff := range again {
+			look(diff)
+		}
+	} else {
+		t.each(look)
+	}
 	t.sent(&d.msg, rest)
 	if len(d.msg.Resources)+len(d.msg.Removed) == 0 && (!t.greet || what&upserts == 0) {
 		return nil, left

@@ -36,7 +36,7 @@ func modelConfig() *delta.Config {
 			{URL: modelURL[routes], Uses: []int{clusters, endpoints}},
 		},
 		Phases: []delta.Phase{
-			{Type: clusters}, {Type: endpoints, Light: true}, {Type: listeners, Wait: true}, {Type: routes, Wait: true},
+			{Type: clusters}, {Type: endpoints, Light: true}, {Type: listeners, Replace: true, Wait: true}, {Type: routes, Wait: true},
 			{Type: listeners, Remove: true, Wait: true}, {Type: routes, Remove: true, Wait: true},
 			{Type: endpoints, Remove: true, Wait: true}, {Type: clusters, Remove: true, Wait: true},
 		},

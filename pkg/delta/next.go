@@ -13,10 +13,8 @@ const (
 
 // Next returns the next message that may be sent, or nil. It counts as sent.
 func (s *Stream) Next(now time.Time) *Message {
-	if s.cfg.RetryMin > 0 {
-		for i := range s.types {
-			s.retry(&s.types[i], now)
-		}
+	for i := range s.types {
+		s.retry(&s.types[i], now)
 	}
 	m, unsent := s.nextPhase(now)
 	if m == nil {
@@ -41,12 +39,12 @@ func (s *Stream) nextPhase(now time.Time) (m *Message, unsent bool) {
 		if phase.Remove {
 			what = removals
 		}
-		if phase.Replace && t.settled && !unsent && !s.unanswered(p, true, now) && t.pending(upserts) {
-			what |= removals
-		}
 		if !t.settled || t.inStep() {
 			s.held[p] = time.Time{}
 			continue
+		}
+		if phase.Replace && !unsent && !s.unanswered(p, true, now) && t.pending(upserts) {
+			what |= removals
 		}
 		if phase.Remove && s.stillUsed(phase.Type) {
 			continue // until what uses it is accepted again; the revision does not wait

@@ -62,6 +62,32 @@ func TestPhases(t *testing.T) {
 			delivered 1
 			ack 6
 			delivered 2`,
+		"of a replacement that was refused the removal is tried first": `
+			rev 2
+			want lds m@1
+			< 6 lds +m@1 -l r=2
+			nack 6 no
+			< 7 lds -l
+			< 8 lds +m@1 r=2
+			ack 7
+			ack 8
+			rejected
+			delivered 2`,
+		"what was refused is tried again when there is room": `
+			want lds l@1 m@1
+			< 6 lds +m@1 r=1
+			nack 6 address in use
+			want lds m@1
+			< 7 lds -l r=1
+			rejected lds m@1
+			ack 7
+			< 8 lds +m@1 r=1
+			nack 8 still no good
+			rejected lds m@1
+			want lds m@2
+			< 9 lds +m@2 r=1
+			ack 9
+			rejected`,
 		"endpoints of a changed cluster follow at once": `
 			want cds a@2
 			< 6 cds +a@2 r=1

@@ -33,10 +33,10 @@ func (s *Stream) verdict(t *state, nonce string, refused *status.Status, now tim
 	}
 	// Peers answer in order; one that answers only the last accepts the others.
 	for _, m := range t.inflight[:i] {
-		t.accepted(m)
+		s.accepted(t, m, now)
 	}
 	if m := t.inflight[i]; refused == nil {
-		t.accepted(m)
+		s.accepted(t, m, now)
 	} else {
 		s.refused(t, m, refused.GetMessage(), now)
 	}
@@ -49,7 +49,7 @@ func (s *Stream) verdict(t *state, nonce string, refused *status.Status, now tim
 	s.advance()
 }
 
-func (t *state) accepted(m *Message) {
+func (s *Stream) accepted(t *state, m *Message, now time.Time) {
 	t.count.Acked++
 	if len(t.rejected) == 0 {
 		return
@@ -60,6 +60,17 @@ func (t *state) accepted(m *Message) {
 	for _, name := range m.Removed {
 		delete(t.rejected, name)
 	}
+	if len(m.Removed) > 0 && s.replaces(t) {
+		// What is gone may have been what stood in the way of what was refused.
+		for _, r := range t.rejected {
+			r.retry = now
+		}
+	}
+}
+
+// replaces reports whether removals of a type make room for others.
+func (s *Stream) replaces(t *state) bool {
+	return slices.ContainsFunc(s.cfg.Phases, func(p Phase) bool { return p.Replace && &s.types[p.Type] == t })
 }
 
 // refused remembers the resource of a message that has only one. Any other

@@ -407,3 +407,29 @@ func TestEnvoyRefusesOne(t *testing.T) {
 	}
 	m.until(t, "routes of the good ones", func(r xds.Report) bool { return r.Types[xds.Routes].Acked > 0 })
 }
+
+// A listener takes the address of one that goes at the same time.
+func TestEnvoyListenerTakesAddress(t *testing.T) {
+	port, target := freePort(t), backend(t)
+	c := xds.Changes{}
+	web(t, c, "web", port)
+	service(t, c, "c0", time.Second, target)
+	to(t, c, "web", "c0")
+	layer := xds.NewLayer(c)
+	m, adsPort := newMesh(t, xds.NewSet(1, layer))
+	envoytest.Start(t, "mesh.proxy", "127.0.0.1", adsPort)
+	m.delivered(t, 1)
+	names := []string{"web", "renamed", "again"}
+	for i := 1; i < len(names); i++ {
+		c := xds.Changes{}
+		web(t, c, names[i], port)
+		to(t, c, names[i], "c0")
+		c.Remove(xds.Listeners, names[i-1])
+		c.Remove(xds.Routes, names[i-1])
+		layer = layer.With(c)
+		m.put(xds.NewSet(uint64(i+1), layer))
+		if r := m.delivered(t, uint64(i+1)); len(r.Rejections) > 0 {
+			t.Fatalf("%+v", r.Rejections)
+		}
+	}
+}
