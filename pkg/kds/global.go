@@ -167,12 +167,14 @@ func (g *Global) GlobalToZoneSync(stream meshv1.KDSSyncService_GlobalToZoneSyncS
 	progress.reset()
 	s := &sender{
 		self: "global", zone: p.zone, features: p.features, progress: progress,
-		box: g.box(shape{hash: p.features[featureHashSuffix], atoll: p.features[featureAtoll]}),
-		log: g.log.With("zone", p.zone),
-		first: func(n *core.Node) {
-			sub.describe(n, g.cfg.Version.Version)
-		},
+		box:     g.box(p.features),
+		log:     g.log.With("zone", p.zone),
 		recheck: func() error { return g.verify(p) },
+	}
+	s.first = func(n *core.Node) {
+		s.box = g.box(p.features) // the node may have said more
+		sub.describe(n, g.cfg.Version.Version)
+		g.insights.sends(p.zone, s.box)
 	}
 	return g.ended(p, "GlobalToZoneSync", s.run(ctx, stream))
 }
@@ -266,8 +268,9 @@ func (g *Global) ensureZone(ctx context.Context, name string) error {
 	return err
 }
 
-// box returns the shared outbox of zones of one shape.
-func (g *Global) box(s shape) *outbox {
+// box returns the outbox that is shared by all zones with such features.
+func (g *Global) box(f features) *outbox {
+	s := shape{hash: f[featureHashSuffix], atoll: f[featureAtoll]}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.boxes[s] == nil {

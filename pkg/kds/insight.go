@@ -61,8 +61,9 @@ type zoneState struct {
 	subs    []*subscription // open, or not yet written as closed
 	streams map[streamName]*systemv1.KDSStream
 	heard   time.Time
-	dirty   bool // to be written with the next flush
-	urgent  bool // to be written now
+	box     *outbox // what the zone is sent from; nil: nothing, or not known
+	dirty   bool    // to be written with the next flush
+	urgent  bool    // to be written now
 }
 
 // subscription is one connection of a zone.
@@ -131,6 +132,38 @@ func (in *insights) heard(zone string) {
 	in.mu.Unlock()
 }
 
+// sends notes from where a zone is sent what it lacks.
+func (in *insights) sends(zone string, box *outbox) {
+	in.mu.Lock()
+	in.zone(zone).box = box
+	in.mu.Unlock()
+}
+
+// fallBehind lets the lag of zones begin that miss something because they are
+// not connected.
+func (in *insights) fallBehind() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for _, z := range in.zones {
+		if z.box == nil || z.connected() {
+			continue
+		}
+		if z.ways[down].miss(uint64(z.box.current().rev)) {
+			z.dirty = true // written with the next flush
+		}
+	}
+}
+
+// connected tells whether any connection is open. mu is held.
+func (z *zoneState) connected() bool {
+	for _, s := range z.subs {
+		if s.msg.DisconnectTime == nil {
+			return true
+		}
+	}
+	return false
+}
+
 // subscribe notes a connection.
 func (in *insights) subscribe(zone string, w way, token bool) *subscription {
 	s := &subscription{in: in, zone: zone, way: w, msg: &systemv1.KDSSubscription{
@@ -194,6 +227,7 @@ func (in *insights) run(ctx context.Context, live map[string]bool) error {
 			next := in.view.Snapshot()
 			in.heal(seen, next)
 			seen = next
+			in.fallBehind()
 		case <-flush.C:
 			all, armed = true, false
 		}

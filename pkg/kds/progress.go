@@ -64,6 +64,23 @@ func (p *progress) pending(rev uint64) {
 	}
 }
 
+// miss notes a revision of the sender that nobody is there to receive. It
+// returns true if the receiver was in step before.
+func (p *progress) miss(rev uint64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if rev <= p.sender {
+		return false
+	}
+	p.sender = rev
+	if !p.behind.IsZero() {
+		return false
+	}
+	p.behind = time.Now()
+	p.since = p.behind
+	return true
+}
+
 // inStep notes that the receiver has everything.
 func (p *progress) inStep(rev uint64) {
 	p.mu.Lock()

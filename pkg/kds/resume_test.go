@@ -31,7 +31,6 @@ type stock struct {
 	held   map[string]map[string]string // type to name to version
 	last   map[string]*discovery.DeltaDiscoveryResponse
 	cancel context.CancelFunc
-	nodes  map[string]bool
 }
 
 func newStock(t *testing.T, address, zone string, headers ...string) *stock {

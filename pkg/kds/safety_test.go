@@ -438,6 +438,27 @@ func TestSubscriptions(t *testing.T) {
 	s.until("the dead one is closed", func(snap *view.Snapshot) bool { return !kind.ZoneOnline(insight(snap)) })
 }
 
+func TestLagOfAbsentZone(t *testing.T) {
+	global := newSite(t, "").serve(nil, "g1")
+	global.clusterID("one")
+	east := newSite(t, "east")
+	zone, leave := east.join(global.address, nil)
+	untilInStep(t, global.g, zone, "east")
+	leave()
+	global.until("the zone is offline", func(s *view.Snapshot) bool { return offline(s, "east") })
+	p := global.policy("p", "a")
+	lag := func() *systemv1.SyncDirection { return global.g.Status("east").GetGlobalToZone() }
+	eventually(t, "the lag begins", func() bool {
+		return lag().GetLagSeconds() > 0 && lag().GetGlobalRevision() > lag().GetAppliedRevision()
+	})
+	global.until("the lag is written", func(s *view.Snapshot) bool {
+		return resource.SpecOf[systemv1.ZoneInsight](s.Get(insightID("east"))).GetSync().GetGlobalToZone().GetLagSeconds() > 0
+	})
+	zone, _ = east.join(global.address, nil)
+	east.untilHas(copyOf(p))
+	untilInStep(t, global.g, zone, "east")
+}
+
 // flaky is a store that is away at times.
 type flaky struct {
 	store.Store
