@@ -1,0 +1,167 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Ports that every proxy has on its own address.
+const (
+	AdminPort     = 9901
+	ReadinessPort = 9902
+)
+
+// ProxySpec describes a proxy and its Dataplane.
+type ProxySpec struct {
+	Mesh    string
+	Name    string
+	Address string            // default: a new loopback address
+	Labels  map[string]string // kuma.io/workload makes a service of that name
+	// AppPort, on 127.0.0.1, is the application behind the inbound; 0: none.
+	AppPort int
+	// InboundPort, on Address, is where others reach the application; default 8080.
+	InboundPort int
+	Protocol    string         // of the application; default http
+	Outbounds   map[int]string // port on Address to MeshService, called on its port 8080
+	Env         []string       // for the agent
+}
+
+// Proxy is an agent with its Envoy.
+type Proxy struct {
+	*Process
+	Spec  ProxySpec
+	Zone  *ControlPlane
+	ready string
+}
+
+// Proxy starts an agent that brings its Dataplane to a zone, and waits until it
+// is ready. issuer is the control plane that issues its token: the global, or
+// the zone itself when it has none; nil: the zone asks for no token.
+func (c *Cluster) Proxy(ctx context.Context, zone, issuer *ControlPlane, spec ProxySpec) (*Proxy, error) {
+	if spec.Address == "" {
+		spec.Address = c.Address()
+	}
+	if spec.InboundPort == 0 {
+		spec.InboundPort = 8080
+	}
+	if spec.Protocol == "" {
+		spec.Protocol = "http"
+	}
+	name := zone.Name + "-" + spec.Name
+	args := []string{
+		"run", "--cp-address", fmt.Sprintf("https://127.0.0.1:%d", zone.DPPort), "--ca-cert-file", zone.CAFile(),
+		"--binary-path", c.Envoy, "--concurrency", "1", "--envoy-log-level", "warning",
+		"--work-dir", filepath.Join(c.Dir, name), "--drain-time", "1s", "--dataplane", spec.dataplane(),
+	}
+	if issuer != nil {
+		var token string
+		err := issuer.Do(ctx, http.MethodPost, "/tokens/dataplane", map[string]any{
+			"mesh": spec.Mesh, "name": spec.Name, "validFor": "24h",
+		}, &token)
+		if err != nil {
+			return nil, err
+		}
+		file := filepath.Join(c.Dir, name+".token")
+		if err := os.WriteFile(file, []byte(token), 0o600); err != nil {
+			return nil, err
+		}
+		args = append(args, "--dataplane-token-file", file)
+	}
+	p := &Proxy{
+		Spec: spec, Zone: zone,
+		ready:   fmt.Sprintf("http://%s:%d/ready", spec.Address, ReadinessPort),
+		Process: c.Process(name, append([]string{fmt.Sprintf("ATOLL_READINESS_PORT=%d", ReadinessPort)}, spec.Env...), filepath.Join(c.Bin, "atoll-dp"), args...),
+	}
+	return p, p.Start(ctx)
+}
+
+// Start runs the agent and waits until its Envoy is ready.
+func (p *Proxy) Start(ctx context.Context) error {
+	if err := p.Process.Start(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyTime)
+	defer cancel()
+	err := Until(ctx, p.Name+" is not ready", func(ctx context.Context) error {
+		if err := p.Exited(); err != nil {
+			cancel()
+			return err
+		}
+		return get(ctx, p.ready)
+	})
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, p.Tail(2000))
+	}
+	return nil
+}
+
+// URL is where the application calls what is behind an outbound.
+func (p *Proxy) URL(port int) string { return fmt.Sprintf("http://%s:%d/", p.Spec.Address, port) }
+
+// EnvoyPID is the number of the agent's Envoy, 0 when it does not run.
+func (p *Proxy) EnvoyPID() int {
+	agent := p.PID()
+	if agent == 0 {
+		return 0
+	}
+	// The child belongs to the thread that started it, whichever that was.
+	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", agent))
+	if err != nil {
+		return 0
+	}
+	for _, list := range lists {
+		b, _ := os.ReadFile(list)
+		if f := strings.Fields(string(b)); len(f) > 0 {
+			pid, _ := strconv.Atoi(f[0])
+			return pid
+		}
+	}
+	return 0
+}
+
+// KillEnvoy ends the Envoy as a crash does; the agent has to start another one.
+func (p *Proxy) KillEnvoy() error {
+	pid := p.EnvoyPID()
+	if pid == 0 {
+		return fmt.Errorf("%s has no Envoy", p.Name)
+	}
+	return syscall.Kill(pid, syscall.SIGKILL)
+}
+
+func (s *ProxySpec) dataplane() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "type: Dataplane\nmesh: %s\nname: %s\n", s.Mesh, s.Name)
+	if len(s.Labels) > 0 {
+		b.WriteString("labels:\n")
+		for k, v := range s.Labels {
+			fmt.Fprintf(&b, "  %s: %q\n", k, v)
+		}
+	}
+	fmt.Fprintf(&b, "networking:\n  address: %s\n  admin: {port: %d}\n  inbound:\n", s.Address, AdminPort)
+	if s.AppPort > 0 {
+		fmt.Fprintf(&b, "  - {port: %d, servicePort: %d, serviceAddress: 127.0.0.1, protocol: %s, name: main}\n", s.InboundPort, s.AppPort, s.Protocol)
+	} else {
+		b.WriteString("  - {port: 49151}\n") // serves nothing
+	}
+	if len(s.Outbounds) > 0 {
+		b.WriteString("  outbound:\n")
+		for port, service := range s.Outbounds {
+			fmt.Fprintf(&b, "  - {address: %s, port: %d, backendRef: {kind: MeshService, name: %s, port: 8080}}\n", s.Address, port, service)
+		}
+	}
+	return b.String()
+}
+
+// WaitAnswer waits until a URL answers with success.
+func WaitAnswer(ctx context.Context, limit time.Duration, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return Until(ctx, url, func(ctx context.Context) error { return get(ctx, url) })
+}
