@@ -14,7 +14,7 @@ import (
 // moments at which the engine looks, and compares what each proxy is served with
 // what is compiled for it from scratch.
 func TestModel(t *testing.T) {
-	seeds, steps := 40, 120
+	seeds, steps := 40, 150
 	if testing.Short() {
 		seeds, steps = 10, 50
 	}
