@@ -1,6 +1,7 @@
 package dpserver
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -375,6 +376,53 @@ func TestLeftoversOfAKilledRun(t *testing.T) {
 		}
 		if z.get(kind.Dataplane, "shop", "kept") == nil || kind.DataplaneOnline(z.insight("kept")) {
 			t.Error("a Dataplane that its proxy did not bring must stay, without being online")
+		}
+	})
+}
+
+// held is a store whose writes wait to be let through.
+type held struct {
+	store.Store
+	begun   chan struct{}
+	through chan struct{}
+}
+
+func (h *held) Write(ctx context.Context, ops ...store.Op) (store.Revision, error) {
+	h.begun <- struct{}{}
+	select {
+	case <-h.through:
+		return h.Store.Write(ctx, ops...)
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+// A server that stops flushes and then ends its writer: what that is writing at
+// the moment must not be lost.
+func TestFlushWaitsForAWriteUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &held{begun: make(chan struct{}), through: make(chan struct{})}
+		z := newZone(t, nil)
+		z.put(dataplaneJSON("cart-1", "10.0.0.1"))
+		s := z.mustOpen("cart-1", "", "")
+		synctest.Wait()
+		h.Store, z.cfg.Store = z.cfg.Store, h
+		s.Close(nil)
+		<-h.begun
+		flushed := make(chan error, 1)
+		go func() { flushed <- z.writer.flush(t.Context()) }()
+		synctest.Wait()
+		select {
+		case err := <-flushed:
+			t.Errorf("flushed while a write is under way: %v", err)
+		default:
+		}
+		close(h.through)
+		if err := <-flushed; err != nil {
+			t.Error(err)
+		}
+		if kind.DataplaneOnline(z.insight("cart-1")) {
+			t.Error("the end of the stream was not written")
 		}
 	})
 }

@@ -29,6 +29,7 @@ const (
 type writer struct {
 	s    *Server
 	wake chan struct{} // cap 1
+	turn chan struct{} // cap 1; held while something is being written
 
 	mu      sync.Mutex // guards pending and order
 	pending map[resource.ID]*change
@@ -54,7 +55,7 @@ type change struct {
 }
 
 func newWriter(s *Server) *writer {
-	return &writer{s: s, wake: make(chan struct{}, 1), pending: map[resource.ID]*change{}}
+	return &writer{s: s, wake: make(chan struct{}, 1), turn: make(chan struct{}, 1), pending: map[resource.ID]*change{}}
 }
 
 func (w *writer) note(id resource.ID, fn func(*change)) {
@@ -148,8 +149,15 @@ func (w *writer) run(ctx context.Context) {
 	}
 }
 
-// flush writes everything that is pending. What could not be written stays.
+// flush writes everything that is pending, after what is being written already.
+// What could not be written stays.
 func (w *writer) flush(ctx context.Context) error {
+	select {
+	case w.turn <- struct{}{}:
+		defer func() { <-w.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	for {
 		ids, batch := w.take()
 		if len(ids) == 0 {
