@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -15,7 +16,15 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/observe"
 )
 
+// gcPercent lets the heap grow by half between collections instead of by all of
+// it: a control plane holds much that lives long, and memory is what it is short
+// of, not CPU. GOGC in the environment wins.
+const gcPercent = 50
+
 func main() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := root().ExecuteContext(ctx); err != nil {
