@@ -116,6 +116,7 @@ func newPlane(ctx context.Context, cfg *config.Config, log *slog.Logger) (*plane
 		return nil, err
 	}
 	p.view = view.New(p.kinds, p.site, log)
+	p.measureView()
 	tokens, err := p.tokenConfig()
 	if err == nil {
 		p.tokens, err = auth.NewTokens(tokens)

@@ -28,6 +28,7 @@ func (p *plane) runZone(run runFunc) error {
 		View: p.view, Policies: p.policies, Log: p.log,
 		Settings: compile.Settings{InternalCIDRs: p.cfg.IPAM.KnownInternalCIDRs},
 	})
+	p.measureCompiler(engine)
 	run("compiler", engine.Run)
 	run("compiler check", func(ctx context.Context) error { return checkCompiler(ctx, engine) })
 
