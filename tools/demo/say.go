@@ -7,6 +7,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/mattn/go-isatty"
 )
 
 // teller says what happens, in plain words.
@@ -24,12 +26,7 @@ type step struct {
 }
 
 func newTeller(f *os.File) *teller {
-	info, err := f.Stat()
-	return &teller{
-		w:        f,
-		terminal: err == nil && info.Mode()&os.ModeCharDevice != 0,
-		begun:    time.Now(),
-	}
+	return &teller{w: f, terminal: isatty.IsTerminal(f.Fd()), begun: time.Now()}
 }
 
 func (t *teller) elapsed() time.Duration { return time.Since(t.begun).Round(time.Second) }
