@@ -162,6 +162,22 @@ type Store struct {
 	SQLite       SQLite          `json:"sqlite" env:"SQLITE"`
 	Postgres     Postgres        `json:"postgres"`
 	Kubernetes   KubernetesStore `json:"kubernetes"`
+	History      History         `json:"history"`
+	Encryption   Encryption      `json:"encryption"`
+}
+
+// History bounds how much of the past is kept. What is beyond either bound is
+// forgotten; 0 is no bound. Some of the newest revisions are always kept.
+type History struct {
+	Revisions int64    `json:"revisions"`
+	Age       Duration `json:"age"`
+}
+
+// Encryption protects secrets in the store. Keys are lines id:base64 of 32 bytes,
+// of which the first encrypts and all decrypt.
+type Encryption struct {
+	Key     Secret `json:"key" env:"KEY"`
+	KeyFile string `json:"keyFile"` // read again when it changes
 }
 
 // SQLite is the embedded store.

@@ -32,6 +32,7 @@ func Default() *Config {
 				TLS: PostgresTLS{Mode: "disable"},
 			},
 			Kubernetes: KubernetesStore{SystemNamespace: "kuma-system"},
+			History:    History{Revisions: 10_000, Age: d(30 * 24 * time.Hour)},
 		},
 		APIServer: APIServer{
 			CORSAllowedDomains: []string{},

@@ -101,6 +101,9 @@ func (v *validator) tls(path string, t *TLS) {
 }
 
 func (v *validator) store(s *Store) {
+	v.check("store.history.revisions", s.History.Revisions >= 0, "must not be negative; 0 keeps all")
+	v.check("store.history.age", s.History.Age.Duration >= 0, "must not be negative; 0 keeps all")
+	v.check("store.encryption.keyFile", s.Encryption.Key == "" || s.Encryption.KeyFile == "", "cannot be set together with key")
 	switch s.Type {
 	case StoreSQLite:
 		v.check("store.sqlite.path", s.SQLite.Path != "", "must name a file")

@@ -57,7 +57,9 @@ func (p *plane) runGlobal(run runFunc) error {
 		return err
 	}
 	run("leader", func(ctx context.Context) error {
-		return p.lead(ctx, func(ctx context.Context) error { return control.Run(ctx, p.controlConfig(netip.Prefix{})) })
+		return p.lead(ctx, func(ctx context.Context) error {
+			return together(ctx, func(ctx context.Context) error { return control.Run(ctx, p.controlConfig(netip.Prefix{})) }, p.history().Run)
+		})
 	})
 	return nil
 }

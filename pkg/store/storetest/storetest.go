@@ -34,6 +34,7 @@ func Run(t *testing.T, open func(testing.TB) store.Store) {
 		{"reading resumes anywhere", testResume},
 		{"a commit is never split", testLargeCommit},
 		{"compaction", testCompaction},
+		{"where the log begins, and when", testFloor},
 		{"doorbells", testDoorbells},
 		{"lost doorbells lose nothing", testLostDoorbells},
 		{"a snapshot is one revision", testSnapshot},
