@@ -46,7 +46,7 @@ func Build(in Inputs, s *view.Snapshot, info ProxyInfo) (*Result, error) {
 	if dp == nil {
 		return nil, fmt.Errorf("%s: %w", id, ErrNoDataplane)
 	}
-	m := newIndex(in.Policies, r, id.Mesh).Match(policy.ProxyOf(dp), policy.Options{})
+	m := newIndex(in.Policies, r, id.Mesh).Match(policy.ProxyOf(dp), policy.Options{Shadow: in.Shadow})
 	res := &Result{Shared: &ir.Config{}, Matched: m}
 
 	own := newOwn(&in.Settings, &info, dp, m)

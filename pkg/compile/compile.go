@@ -47,4 +47,7 @@ type Inputs struct {
 	Policies []*policy.Def
 	Settings Settings
 	Site     resource.Site
+	// Shadow has Build also apply policies that are marked not to be applied
+	// (kuma.io/effect: shadow), to show what they would do.
+	Shadow bool
 }

@@ -157,3 +157,14 @@ func (m *matchedTo) keys(di *defIndex, mesh resource.KRI, dests []*Destination) 
 	}
 	return out
 }
+
+// RouteRule is one rule of a policy that makes routes, as inspection shows it.
+type RouteRule struct {
+	Origin  Origin // zero where rules are not traced to policies
+	Matches any    // encodes to the JSON list of matches; nil: everything
+	Hash    string // of the matches; empty where there are none
+	Conf    any
+}
+
+// Routed is implemented by merged confs of policies that make routes.
+type Routed interface{ RouteRules() []RouteRule }
