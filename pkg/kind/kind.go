@@ -14,13 +14,17 @@ const (
 	HostnameGenerator    resource.Type = "HostnameGenerator"
 	Mesh                 resource.Type = "Mesh"
 	MeshExternalService  resource.Type = "MeshExternalService"
+	MeshIdentity         resource.Type = "MeshIdentity"
 	MeshMultiZoneService resource.Type = "MeshMultiZoneService"
-	MeshService          resource.Type = "MeshService"
-	MeshZoneAddress      resource.Type = "MeshZoneAddress"
-	Secret               resource.Type = "Secret"
-	Workload             resource.Type = "Workload"
-	Zone                 resource.Type = "Zone"
-	ZoneInsight          resource.Type = "ZoneInsight"
+	// MeshOpenTelemetryBackend is a collector of telemetry.
+	MeshOpenTelemetryBackend resource.Type = "MeshOpenTelemetryBackend"
+	MeshService              resource.Type = "MeshService"
+	MeshTrust                resource.Type = "MeshTrust"
+	MeshZoneAddress          resource.Type = "MeshZoneAddress"
+	Secret                   resource.Type = "Secret"
+	Workload                 resource.Type = "Workload"
+	Zone                     resource.Type = "Zone"
+	ZoneInsight              resource.Type = "ZoneInsight"
 )
 
 // All lists the kinds, each made anew, for resource.NewKinds.
@@ -33,8 +37,11 @@ func All() []*resource.Kind {
 		hostnameGeneratorKind(),
 		meshKind(),
 		meshExternalServiceKind(),
+		meshIdentityKind(),
 		meshMultiZoneServiceKind(),
+		meshOpenTelemetryBackendKind(),
 		meshServiceKind(),
+		meshTrustKind(),
 		meshZoneAddressKind(),
 		secretKind(),
 		workloadKind(),

@@ -43,6 +43,10 @@ const (
 	StrictMatches                // in addition, empty matches and unknown types are refused
 )
 
+// ValidateMatch makes the shared checks of a match that stands elsewhere than in
+// the matches of a rule.
+func ValidateMatch(errs *resource.FieldErrors, p string, m Match) { m.validate(errs, p, LooseMatches) }
+
 func (m Match) validate(errs *resource.FieldErrors, p string, how Matches) {
 	strict := how == StrictMatches
 	if strict && m.SpiffeID == nil && m.SNI == nil {

@@ -5,6 +5,8 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/policy"
 	"github.com/atoll-mesh/atoll/pkg/policy/meshhttproute"
 	"github.com/atoll-mesh/atoll/pkg/policy/meshtimeout"
+	"github.com/atoll-mesh/atoll/pkg/policy/meshtls"
+	"github.com/atoll-mesh/atoll/pkg/policy/meshtrafficpermission"
 )
 
 // Policies returns every policy in order of application: routes first, then
@@ -12,6 +14,8 @@ import (
 func Policies() []*policy.Def {
 	return []*policy.Def{
 		meshhttproute.Def,
+		meshtls.Def,
 		meshtimeout.Def,
+		meshtrafficpermission.Def,
 	}
 }
