@@ -32,8 +32,9 @@ type Config struct {
 
 	DrainTime     time.Duration // from the first sign of stopping to Envoy's end
 	ReadinessPort uint32
-	// BaseBackoff and MaxBackoff bound the pauses between restarts of an Envoy
-	// that dies again and again. The first restart is immediate.
+	// BaseBackoff and MaxBackoff bound the time between starts of an Envoy that
+	// dies again and again. The first restart is immediate, and so is that of an
+	// Envoy which ran for longer.
 	BaseBackoff, MaxBackoff time.Duration
 
 	Envoy Envoy

@@ -181,7 +181,7 @@ func (s *supervisor) run(ctx context.Context) error {
 		if ran >= steady {
 			deaths = 0
 		}
-		pause := s.pause(deaths)
+		pause := s.pause(deaths, ran)
 		deaths++
 		s.c.Log.Error("Envoy died; starting it again", "cause", p.err, "after", ran.Round(time.Millisecond), "in", pause)
 		if !s.wait(ctx, pause) {
@@ -200,14 +200,16 @@ func killed(err error) bool {
 	return ok && status.Signaled()
 }
 
-// pause is the time before the next start: none after the first death, then
-// doubling.
-func (s *supervisor) pause(deaths int) time.Duration {
+// pause is the time before the next start: none after the first death. After
+// more of them it is what keeps starts apart by a time that doubles, so that an
+// Envoy that ran for longer than that is started at once: its workload has no
+// network until then.
+func (s *supervisor) pause(deaths int, ran time.Duration) time.Duration {
 	if deaths == 0 {
 		return 0
 	}
-	d := s.c.BaseBackoff << min(deaths-1, 16)
-	return min(d, s.c.MaxBackoff)
+	apart := min(s.c.BaseBackoff<<min(deaths-1, 16), s.c.MaxBackoff)
+	return max(0, apart-ran)
 }
 
 // wait returns false when the agent was told to stop meanwhile.

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestRender(t *testing.T) {
@@ -155,8 +156,13 @@ func TestPause(t *testing.T) {
 	c := Defaults()
 	s := &supervisor{c: &c}
 	for deaths, want := range map[int]string{0: "0s", 1: "5s", 2: "10s", 4: "40s", 5: "1m0s", 99: "1m0s"} {
-		if got := s.pause(deaths).String(); got != want {
+		if got := s.pause(deaths, 0).String(); got != want {
 			t.Errorf("after %d deaths: %s, want %s", deaths, got, want)
+		}
+	}
+	for ran, want := range map[time.Duration]string{time.Second: "9s", 10 * time.Second: "0s", time.Hour: "0s"} {
+		if got := s.pause(2, ran).String(); got != want {
+			t.Errorf("after the third death and %s: %s, want %s", ran, got, want)
 		}
 	}
 }
