@@ -56,6 +56,10 @@ type Hooks[S, C any] struct {
 	// Validate returns what the engine does not check by itself. It checks
 	// references and matches.
 	Validate func(*S) resource.FieldErrors
+	// Warnings returns findings that do not prevent a write. Nil: none.
+	Warnings func(*S) []string
+	// HasStatus tells that the policy has a Status.
+	HasStatus bool
 	// Merge joins configurations given in ascending precedence. Nil: the fields
 	// that are set later win (see merge.go).
 	Merge func([]Item[C]) C
@@ -133,7 +137,11 @@ func Define[S, C any](names resource.Names, h Hooks[S, C]) *Def {
 		}
 	}
 	d := &Def{always: h.Always, zero: new(C)}
-	d.kind = resource.Define[S, resource.NoStatus](resource.Kind{
+	define := resource.Define[S, resource.NoStatus]
+	if h.HasStatus {
+		define = resource.Define[S, Status]
+	}
+	d.kind = define(resource.Kind{
 		Names:  names,
 		Scope:  resource.ScopeMesh,
 		Flows:  resource.GlobalToZone | resource.ZoneToGlobal | resource.AcrossZones,
@@ -149,6 +157,7 @@ func Define[S, C any](names resource.Names, h Hooks[S, C]) *Def {
 			}
 			return errs
 		},
+		Warnings: warnings(h.Warnings),
 	})
 	d.bodies = func(spec any) bodies { return eraseBodies(h.Bodies(spec.(*S))) }
 	d.merge = func(items []item) any {
@@ -184,6 +193,13 @@ func Define[S, C any](names resource.Names, h Hooks[S, C]) *Def {
 		}
 	}
 	return d
+}
+
+func warnings[S any](of func(*S) []string) func(*resource.Object) []string {
+	if of == nil {
+		return nil
+	}
+	return func(o *resource.Object) []string { return of(o.Spec.(*S)) }
 }
 
 // Kind is the resource kind of the policy, for the list of kinds.

@@ -21,7 +21,7 @@ func TestKinds(t *testing.T) {
 		if k.Plural == "" || k.Single == "" || k.Short == "" || k.Display == "" || k.Displays == "" {
 			t.Errorf("%s lacks a name: %+v", k.Type, k.Names)
 		}
-		if k.Scope != resource.ScopeMesh || !k.Flows.Has(resource.GlobalToZone|resource.ZoneToGlobal|resource.AcrossZones) || k.Policy == nil || k.HasStatus {
+		if k.Scope != resource.ScopeMesh || !k.Flows.Has(resource.GlobalToZone|resource.ZoneToGlobal|resource.AcrossZones) || k.Policy == nil {
 			t.Errorf("%s: %+v", k.Type, k)
 		}
 	}

@@ -1,0 +1,117 @@
+package meshaccesslog
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+
+	"github.com/atoll-mesh/atoll/pkg/policy"
+	"github.com/atoll-mesh/atoll/pkg/resource"
+)
+
+func validate(s *Spec) resource.FieldErrors {
+	var errs resource.FieldErrors
+	switch {
+	case len(s.To) > 0 && len(s.Rules) > 0:
+		errs.Add("spec", "to must be empty when rules is used: write two policies, one for clients and one for servers")
+	case len(s.To) == 0 && len(s.Rules) == 0:
+		errs.Add("spec", "at least one of to and rules must be set")
+	}
+	for i, to := range s.To {
+		to.Default.validate(&errs, fmt.Sprintf("spec.to[%d].default.backends", i))
+	}
+	for i, r := range s.Rules {
+		for j, m := range r.Matches {
+			if m.SpiffeID == nil && m.SNI == nil {
+				errs.Add(fmt.Sprintf("spec.rules[%d].matches[%d]", i, j), "at least one of spiffeID and sni must be set; without matches a rule is for all clients")
+			}
+		}
+		r.Default.validate(&errs, fmt.Sprintf("spec.rules[%d].default.backends", i))
+	}
+	return errs
+}
+
+func (c Conf) validate(errs *resource.FieldErrors, p string) {
+	if c.Backends == nil {
+		errs.Add(p, "must be defined")
+	}
+	for i, b := range c.Backends {
+		b.validate(errs, fmt.Sprintf("%s[%d]", p, i))
+	}
+}
+
+func (b Backend) validate(errs *resource.FieldErrors, p string) {
+	missing := func(field string) { errs.Add(p+"."+field, "must be defined") }
+	switch b.Type {
+	case File:
+		if b.File == nil {
+			missing("file")
+			return
+		}
+		if !isPath(b.File.Path) {
+			errs.Add(p+".file.path", "must be a valid path when defined")
+		}
+		b.File.Format.validate(errs, p+".file.format")
+	case TCP:
+		if b.TCP == nil {
+			missing("tcp")
+			return
+		}
+		if !isAddress(b.TCP.Address) {
+			errs.Add(p+".tcp.address", "must be a host and port such as logs.example:5000")
+		}
+		b.TCP.Format.validate(errs, p+".tcp.format")
+	case OpenTelemetry:
+		if b.OpenTelemetry == nil {
+			missing("openTelemetry")
+			return
+		}
+		policy.ValidateCollectorRef(errs, p+".openTelemetry.backendRef", b.OpenTelemetry.BackendRef)
+		for i, a := range b.OpenTelemetry.Attributes {
+			if strings.HasPrefix(string(a.Key), "otel.") {
+				errs.Add(fmt.Sprintf("%s.openTelemetry.attributes[%d].key", p, i), "must not start with otel., which is reserved")
+			}
+		}
+	}
+}
+
+func isPath(p string) bool { return p != "" && !strings.ContainsAny(p, "\x00\n\r") }
+
+// isAddress accepts host:port and a URL with a host.
+func isAddress(a string) bool {
+	if host, port, err := net.SplitHostPort(a); err == nil && host != "" && port != "" {
+		return !strings.ContainsAny(a, " \t\r\n")
+	}
+	u, err := url.Parse(a)
+	return err == nil && (u.Host != "" || resource.IsDNS1123Subdomain(a))
+}
+
+func (f *Format) validate(errs *resource.FieldErrors, p string) {
+	if f == nil {
+		return
+	}
+	switch f.Type {
+	case Plain:
+		if f.Plain == nil || *f.Plain == "" {
+			errs.Add(p+".plain", "must be defined")
+		}
+	case JSON:
+		if len(f.JSON) == 0 {
+			errs.Add(p+".json", "must not be empty")
+		}
+		for i, kv := range f.JSON {
+			kp := fmt.Sprintf("%s.json[%d]", p, i)
+			if kv.Key == "" {
+				errs.Add(kp+".key", "must not be empty")
+			}
+			if kv.Value == "" {
+				errs.Add(kp+".value", "must not be empty")
+			}
+			if !json.Valid([]byte(`{"` + kv.Key + `": "` + kv.Value + `"}`)) {
+				errs.Add(kp, "is not valid inside a JSON document: escape quotes and backslashes")
+			}
+		}
+	}
+}
