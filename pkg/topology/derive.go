@@ -10,10 +10,15 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/resource"
 )
 
+// readTypes are the types that rows are derived from.
+var readTypes = []resource.Type{
+	kind.Dataplane, kind.MeshService, kind.MeshMultiZoneService, kind.MeshExternalService, kind.MeshZoneAddress, kind.MeshIdentity,
+}
+
 // FromScratch derives everything from src.
 func FromScratch(site resource.Site, src Source) *State {
 	var ids []resource.ID
-	for _, t := range []resource.Type{kind.Dataplane, kind.MeshService} {
+	for _, t := range readTypes {
 		for o := range src.List(t, "") {
 			ids = append(ids, o.ID)
 		}
@@ -27,29 +32,48 @@ func FromScratch(site resource.Site, src Source) *State {
 // what the touched resources can reach. A row that comes out equal keeps its
 // pointer and is not listed.
 func Derive(prev *State, src Source, touched []resource.ID) (*State, []Changed) {
-	var dataplanes, services []resource.ID
+	byType := map[resource.Type][]resource.ID{}
 	for _, id := range touched {
-		switch {
-		case id.Type == kind.MeshService:
-			services = append(services, id)
-		case id.Type == kind.Dataplane && !prev.site.Global: // a global serves no proxies
-			dataplanes = append(dataplanes, id)
+		// A global serves no proxies, so that it has no use for endpoints.
+		if slices.Contains(readTypes, id.Type) && !(prev.site.Global && endpointsOnly[id.Type]) {
+			byType[id.Type] = append(byType[id.Type], id)
 		}
 	}
-	if len(dataplanes)+len(services) == 0 {
+	if len(byType) == 0 {
 		return prev, nil
 	}
 	d := derivation{
-		State:   prev.fork(),
-		rebuild: map[string]*service{},
-		patch:   map[string]*patch{},
+		State: prev.fork(), src: src,
+		rebuild: map[string]*service{}, patch: map[string]*patch{},
+		remote: map[string]resource.ID{}, external: map[string]resource.ID{}, rejoin: map[string]resource.ID{},
+		entered: map[pair]bool{},
 	}
-	for _, id := range dataplanes {
-		d.dataplane(id, src.Get(id))
+	// What something is joined by, or entered through, is found by what is noted
+	// of both: whichever comes second in this order finds the other.
+	for _, id := range byType[kind.MeshMultiZoneService] {
+		d.multiZoneService(id, src.Get(id))
 	}
-	for _, id := range services {
+	for _, id := range byType[kind.Dataplane] {
+		o := src.Get(id)
+		d.dataplane(id, o)
+		d.zoneExit(id, o)
+	}
+	for _, id := range byType[kind.MeshService] {
 		d.meshService(id, src.Get(id))
 	}
+	for _, id := range byType[kind.MeshZoneAddress] {
+		d.zoneAddress(id, src.Get(id))
+	}
+	for zone := range d.entered {
+		d.enter(zone)
+	}
+	for _, id := range byType[kind.MeshIdentity] {
+		d.identity(id.Mesh)
+	}
+	for _, id := range byType[kind.MeshExternalService] {
+		d.external[rowKey(id)] = id
+	}
+
 	for _, svc := range d.rebuild {
 		d.rebuildEndpoints(svc)
 	}
@@ -58,10 +82,22 @@ func Derive(prev *State, src Source, touched []resource.ID) (*State, []Changed) 
 			d.patchEndpoints(p)
 		}
 	}
+	for _, id := range d.remote {
+		d.remoteEndpoints(id)
+	}
+	for _, id := range d.external {
+		d.externalService(id)
+	}
+	for _, id := range d.rejoin { // what it consists of is complete
+		d.join(id)
+	}
 	d.publish()
 	slices.SortFunc(d.changed, compareChanged)
 	return d.State, slices.Compact(d.changed)
 }
+
+// endpointsOnly are types that matter to endpoints and nothing else.
+var endpointsOnly = map[resource.Type]bool{kind.Dataplane: true, kind.MeshZoneAddress: true, kind.MeshIdentity: true}
 
 func compareChanged(a, b Changed) int {
 	if a.Endpoints != b.Endpoints {
@@ -76,9 +112,14 @@ func compareChanged(a, b Changed) int {
 // derivation is one run of Derive.
 type derivation struct {
 	*State
-	changed []Changed
-	rebuild map[string]*service // by row key: look at all members again
-	patch   map[string]*patch   // by row key: replace what some members serve
+	src      Source
+	changed  []Changed
+	rebuild  map[string]*service    // by row key: look at all members again
+	patch    map[string]*patch      // by row key: replace what some members serve
+	remote   map[string]resource.ID // by row key: services of other zones to make anew
+	external map[string]resource.ID // by row key
+	rejoin   map[string]resource.ID // by row key
+	entered  map[pair]bool          // zones whose entrances changed
 }
 
 // patch is a service and those of its present or former members that changed.
@@ -137,17 +178,10 @@ func (d *derivation) meshService(id resource.ID, o *resource.Object) {
 	if o != nil {
 		row = destinationOf(d.site, o)
 	}
-	switch {
-	case oldRow == nil && row == nil:
-		return
-	case oldRow == nil || row == nil || !oldRow.equal(row):
-		d.destination(id, oldRow, row)
-	}
-	if d.site.Global {
+	d.replace(id, oldRow, row)
+	if oldRow == nil && row == nil || d.site.Global {
 		return
 	}
-	d.endpointRows(id, oldRow, row)
-
 	old, _ := d.services.Get(key)
 	var svc *service
 	if row != nil && row.Local {
@@ -161,13 +195,9 @@ func (d *derivation) meshService(id resource.ID, o *resource.Object) {
 		d.services.Delete(key)
 	}
 	if svc == nil {
-		svc = &service{id: id} // selects nothing, so that its endpoints go
 		if row != nil {
-			for _, p := range row.Ports {
-				svc.ports = append(svc.ports, target{section: p.Section})
-			}
+			d.remoteService(row)
 		}
-		d.rebuild[key] = svc
 		return
 	}
 	switch svc.selects {
@@ -185,8 +215,29 @@ func (d *derivation) meshService(id resource.ID, o *resource.Object) {
 	d.rebuild[key] = svc
 }
 
+// replace replaces the row of a destination, unless it is equal to the old one,
+// and removes and adds the rows of its ports.
+func (d *derivation) replace(id resource.ID, old, row *Destination) {
+	if old == nil && row == nil {
+		return
+	}
+	if old == nil || row == nil || !old.equal(row) {
+		d.destination(id, old, row)
+	}
+	if !d.site.Global {
+		d.endpointRows(id, old, row)
+	}
+}
+
 func (d *derivation) destination(id resource.ID, old, row *Destination) {
 	key := rowKey(id)
+	if id.Type == kind.MeshService {
+		for _, r := range []*Destination{old, row} {
+			if r != nil {
+				d.joinedBy(r)
+			}
+		}
+	}
 	if old == nil || row == nil || !maps.Equal(old.Labels, row.Labels) {
 		if old != nil {
 			d.byLabel.removeAll(id.Mesh, old.displayed(), key)
@@ -281,6 +332,9 @@ func (d *derivation) setEndpoints(key EndpointsKey, list []Endpoint) {
 	id := key.ID()
 	d.endpoints.Set(rowKey(id), &Endpoints{Key: key, List: list})
 	d.changed = append(d.changed, Changed{ID: id, Endpoints: true})
+	if row := d.Destination(key.Destination); row != nil && row.ID.Type == kind.MeshService {
+		d.joinedBy(row)
+	}
 }
 
 func compareEndpoints(a, b Endpoint) int {

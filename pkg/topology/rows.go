@@ -17,12 +17,7 @@ func destinationOf(site resource.Site, o *resource.Object) *Destination {
 	d.Available = d.Local || spec.State == kind.ServiceAvailable
 	for i := range spec.Ports {
 		p := &spec.Ports[i]
-		port := Port{Section: p.Section(), Name: p.Name, Number: uint32(p.Port), Protocol: p.Protocol()}
-		// The section is the port's identity; of two the first counts.
-		taken := slices.ContainsFunc(d.Ports, func(q Port) bool { return q.Section == port.Section })
-		if p.Port > 0 && p.Port <= 65535 && !taken {
-			d.Ports = append(d.Ports, port)
-		}
+		d.addPort(Port{Section: p.Section(), Name: p.Name, Number: uint32(p.Port), Protocol: p.Protocol()}, p.Port)
 	}
 	for _, id := range spec.Identities {
 		d.Identities = append(d.Identities, id.Value)
@@ -30,22 +25,36 @@ func destinationOf(site resource.Site, o *resource.Object) *Destination {
 	slices.Sort(d.Identities)
 	d.Identities = slices.Compact(d.Identities)
 	if status := resource.StatusOf[kind.MeshServiceStatus](o); status != nil {
-		for _, v := range status.VIPs {
-			d.VIPs = append(d.VIPs, v.IP)
-		}
-		for _, a := range status.Addresses {
-			d.Hostnames = append(d.Hostnames, a.Hostname)
-		}
+		d.address(status.VIPs, status.Addresses)
 		d.TLSReady = status.TLS.Status == kind.TLSReady
 	}
 	return d
+}
+
+// addPort adds a port whose number is valid. The section is the port's identity;
+// of two with the same the first counts.
+func (d *Destination) addPort(p Port, number int32) {
+	taken := slices.ContainsFunc(d.Ports, func(q Port) bool { return q.Section == p.Section })
+	if number > 0 && number <= 65535 && !taken {
+		d.Ports = append(d.Ports, p)
+	}
+}
+
+func (d *Destination) address(vips []kind.VIP, hostnames []kind.HostnameAddress) {
+	for _, v := range vips {
+		d.VIPs = append(d.VIPs, v.IP)
+	}
+	for _, a := range hostnames {
+		d.Hostnames = append(d.Hostnames, a.Hostname)
+	}
 }
 
 func (d *Destination) equal(e *Destination) bool {
 	return d.ID == e.ID && d.KRI == e.KRI && d.Created.Equal(e.Created) &&
 		d.Local == e.Local && d.Zone == e.Zone && d.TLSReady == e.TLSReady && d.Available == e.Available &&
 		maps.Equal(d.Labels, e.Labels) && slices.Equal(d.VIPs, e.VIPs) && slices.Equal(d.Hostnames, e.Hostnames) &&
-		slices.Equal(d.Ports, e.Ports) && slices.Equal(d.Identities, e.Identities)
+		slices.Equal(d.Ports, e.Ports) && slices.Equal(d.Identities, e.Identities) &&
+		slices.Equal(d.Exits, e.Exits)
 }
 
 // displayed is what a destination is found by: its labels, and its display name

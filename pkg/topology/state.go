@@ -20,9 +20,15 @@ type State struct {
 	endpoints    *btree.Map[string, *Endpoints]   // by rowKey of EndpointsKey.ID
 	services     *btree.Map[string, *service]     // by rowKey; local services only
 	proxies      *btree.Map[string, *proxy]       // by rowKey
+	joins        *btree.Map[string, *join]        // by rowKey
+	entrances    *btree.Map[string, *entrance]    // by rowKey
+	exits        *btree.Map[string, *exit]        // by rowKey
+	secured      *btree.Set[string]               // meshes with a MeshIdentity
 	byLabel      index                            // destinations by each of their labels
 	selecting    index                            // services by one pair of their selector
 	members      index                            // proxies by each of their labels
+	joining      index                            // joins by one pair of their selector
+	inZone       index                            // entrances by zoneOf
 }
 
 // Empty is the state of no resources.
@@ -33,9 +39,15 @@ func Empty(site resource.Site) *State {
 		endpoints:    &btree.Map[string, *Endpoints]{},
 		services:     &btree.Map[string, *service]{},
 		proxies:      &btree.Map[string, *proxy]{},
+		joins:        &btree.Map[string, *join]{},
+		entrances:    &btree.Map[string, *entrance]{},
+		exits:        &btree.Map[string, *exit]{},
+		secured:      &btree.Set[string]{},
 		byLabel:      newIndex(),
 		selecting:    newIndex(),
 		members:      newIndex(),
+		joining:      newIndex(),
+		inZone:       newIndex(),
 	}
 }
 
@@ -47,15 +59,23 @@ func (s *State) fork() *State {
 		endpoints:    s.endpoints.Copy(),
 		services:     s.services.Copy(),
 		proxies:      s.proxies.Copy(),
+		joins:        s.joins.Copy(),
+		entrances:    s.entrances.Copy(),
+		exits:        s.exits.Copy(),
+		secured:      s.secured.Copy(),
 		byLabel:      s.byLabel.fork(),
 		selecting:    s.selecting.fork(),
 		members:      s.members.fork(),
+		joining:      s.joining.fork(),
+		inZone:       s.inZone.fork(),
 	}
 }
 
 // publish gives up the right to write.
 func (s *State) publish() {
-	s.byLabel.owned, s.selecting.owned, s.members.owned = nil, nil, nil
+	for _, x := range []*index{&s.byLabel, &s.selecting, &s.members, &s.joining, &s.inZone} {
+		x.owned = nil
+	}
 }
 
 // rowKey orders rows by mesh, type and name. No part may contain a NUL.

@@ -19,17 +19,22 @@ type Source interface {
 // Destination is something that can be called. It holds only what matters to
 // traffic, so that counters in a status wake nobody.
 type Destination struct {
-	ID         resource.ID
-	KRI        resource.KRI // without section
-	Labels     map[string]string
-	Created    time.Time
-	Local      bool   // its workloads are in this zone
-	Zone       string // of its workloads; empty: this one, or several
-	VIPs       []string
-	Hostnames  []string
-	Ports      []Port
-	TLSReady   bool
+	ID        resource.ID
+	KRI       resource.KRI // without section
+	Labels    map[string]string
+	Created   time.Time
+	Local     bool   // its workloads are in this zone; of other kinds than MeshService: it was created here
+	Zone      string // of its workloads; empty: this one, or several
+	VIPs      []string
+	Hostnames []string
+	Ports     []Port
+	TLSReady  bool // a MeshService of this zone says so of itself; true of every MeshMultiZoneService
+	// Identities are those that its workloads may present: of a
+	// MeshMultiZoneService those of all its members, whatever their state.
 	Identities []string
+	// Exits are the Dataplanes of this zone with an egress, ready or not, through
+	// which a MeshExternalService is called.
+	Exits []resource.ID
 	// Available tells whether a remote zone says that anybody there can answer.
 	// It is always true of a local destination: whether that can answer shows in
 	// its endpoints, and must not change what a destination is.
@@ -57,9 +62,10 @@ func (k EndpointsKey) ID() resource.ID {
 	return id
 }
 
-// Endpoints is who serves a port, sorted by address, port and proxy. Every port
-// of every destination has a row in the zone's control planes, if an empty one;
-// a global has none.
+// Endpoints is who serves a port, sorted by address, port and proxy: workloads
+// of this zone, the entrances of others, and for what is outside the mesh the
+// egresses of this zone. Every port of every destination has a row in the zone's
+// control planes, if an empty one; a global has none.
 type Endpoints struct {
 	Key  EndpointsKey
 	List []Endpoint
@@ -69,12 +75,12 @@ type Endpoints struct {
 type Endpoint struct {
 	Address string // an IP
 	Port    uint32
-	Zone    string
+	Zone    string // empty: of an egress, which is no place to prefer
 	Weight  uint32
 	// Labels are what routes select subsets by: those of the Dataplane without
 	// kuma.io/service, and kuma.io/protocol of the inbound.
 	Labels map[string]string
-	Proxy  resource.ID
+	Proxy  resource.ID // none: the entrance of another zone
 }
 
 // Changed names a derived row that was added, changed or removed.
