@@ -40,6 +40,10 @@ type Config struct {
 	// key of the view. Nil: there shall be none.
 	IssueAdminToken func() (string, error)
 
+	// HostnameGenerators has the default ones created at start where they are
+	// missing.
+	HostnameGenerators bool
+
 	// GenerateServices and GenerateWorkloads have MeshServices and Workloads made
 	// of the kuma.io/workload labels of Dataplanes. They act on universal zones.
 	GenerateServices  bool
@@ -85,6 +89,9 @@ func newController(cfg Config) *controller {
 	universal := !c.site.Global && c.site.Env == resource.EnvUniversal
 	// The order matters where one job goes on with what another wants written.
 	c.jobs = append(c.jobs, &essentials{cfg: cfg, site: c.site}, &orphans{kinds: cfg.View.Kinds(), site: c.site})
+	if cfg.HostnameGenerators {
+		c.jobs = append(c.jobs, &generators{defaults: cfg.Defaults})
+	}
 	if universal {
 		members := &members{}
 		c.jobs = append(c.jobs, members)
@@ -101,6 +108,9 @@ func newController(cfg Config) *controller {
 	}
 	if !c.site.Global {
 		c.jobs = append(c.jobs, &addresses{site: c.site, cidr: cfg.ServiceCIDR, log: cfg.Log}, &serviceStatus{})
+	}
+	if !c.site.Global {
+		c.jobs = append(c.jobs, &hostnames{site: c.site})
 	}
 	return c
 }
