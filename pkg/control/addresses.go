@@ -8,11 +8,12 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/resource"
 )
 
-// addresses gives each MeshService that this zone knows a virtual address. What
-// is stored is the truth; an address that was given out is not given to another
-// service until there are no others left, so that nobody who still resolves the
-// old name reaches the new service.
+// addresses gives each destination of one kind that this zone knows a virtual
+// address. What is stored is the truth; an address that was given out is not
+// given to another destination until there are no others left, so that nobody
+// who still resolves the old name reaches the new one.
 type addresses struct {
+	addressed
 	site      resource.Site
 	cidr      netip.Prefix
 	log       *slog.Logger
@@ -22,16 +23,69 @@ type addresses struct {
 	exhausted bool // there was none left when last looked
 }
 
+// addressed is a kind whose resources have virtual addresses in their status.
+type addressed struct {
+	kind    resource.Type
+	setting string // from which the range is
+	vips    func(o *resource.Object) []kind.VIP
+	// with is the status of o with another address.
+	with func(o *resource.Object, vip kind.VIP) any
+}
+
+// status returns a copy of the status of o, which may have none.
+func status[T any](o *resource.Object) *T {
+	var s T
+	if old := resource.StatusOf[T](o); old != nil {
+		s = *old
+	}
+	return &s
+}
+
+var (
+	meshServices = addressed{
+		kind: kind.MeshService, setting: "ipam.meshService.cidr",
+		vips: func(o *resource.Object) []kind.VIP { return status[kind.MeshServiceStatus](o).VIPs },
+		with: func(o *resource.Object, vip kind.VIP) any {
+			s := status[kind.MeshServiceStatus](o)
+			s.VIPs = []kind.VIP{vip}
+			return s
+		},
+	}
+	multiZoneServices = addressed{
+		kind: kind.MeshMultiZoneService, setting: "ipam.meshMultiZoneService.cidr",
+		vips: func(o *resource.Object) []kind.VIP { return status[kind.MeshMultiZoneServiceStatus](o).VIPs },
+		with: func(o *resource.Object, vip kind.VIP) any {
+			s := status[kind.MeshMultiZoneServiceStatus](o)
+			s.VIPs = []kind.VIP{vip}
+			return s
+		},
+	}
+	externalServices = addressed{
+		kind: kind.MeshExternalService, setting: "ipam.meshExternalService.cidr",
+		vips: func(o *resource.Object) []kind.VIP {
+			if vip := status[kind.MeshExternalServiceStatus](o).VIP; vip.IP != "" {
+				return []kind.VIP{vip}
+			}
+			return nil
+		},
+		with: func(o *resource.Object, vip kind.VIP) any {
+			s := status[kind.MeshExternalServiceStatus](o)
+			s.VIP = vip
+			return s
+		},
+	}
+)
+
 func (j *addresses) plan(p *pass) {
 	if p.full {
 		j.owner, j.given = map[netip.Addr]resource.ID{}, map[resource.ID]netip.Addr{}
 		j.next = j.cidr.Masked().Addr()
-		for o := range p.now.List(kind.MeshService, "") {
+		for o := range p.now.List(j.kind, "") {
 			j.reserve(o)
 		}
 	}
 	var lacking []resource.ID
-	for id := range p.touched(kind.MeshService) {
+	for id := range p.touched(j.kind) {
 		o := p.now.Get(id)
 		if o == nil {
 			delete(j.given, id)
@@ -42,7 +96,7 @@ func (j *addresses) plan(p *pass) {
 		lacking = append(lacking, id)
 	}
 	for id, w := range p.wanted {
-		if id.Type == kind.MeshService && w.was == nil && w.is != nil { // generated in this pass
+		if id.Type == j.kind && w.was == nil && w.is != nil { // generated in this pass
 			lacking = append(lacking, id)
 		}
 	}
@@ -53,24 +107,19 @@ func (j *addresses) plan(p *pass) {
 	}
 }
 
-// lacks tells whether the service shall have an address and has none. On
-// Kubernetes local services have one from their Service.
+// lacks tells whether the destination shall have an address and has none. On
+// Kubernetes local MeshServices have one from their Service.
 func (j *addresses) lacks(o *resource.Object) bool {
-	if j.site.Env == resource.EnvKubernetes && j.site.LocallyOriginated(o.Labels) {
+	if j.kind == kind.MeshService && j.site.Env == resource.EnvKubernetes && j.site.LocallyOriginated(o.Labels) {
 		return false
 	}
-	status := resource.StatusOf[kind.MeshServiceStatus](o)
-	return status == nil || len(status.VIPs) == 0
+	return len(j.vips(o)) == 0
 }
 
-// reserve takes note of the addresses that a service has. Those outside the
+// reserve takes note of the addresses that a destination has. Those outside the
 // range are left alone.
 func (j *addresses) reserve(o *resource.Object) {
-	status := resource.StatusOf[kind.MeshServiceStatus](o)
-	if status == nil {
-		return
-	}
-	for _, v := range status.VIPs {
+	for _, v := range j.vips(o) {
 		a, err := netip.ParseAddr(v.IP)
 		if err != nil || !j.cidr.Contains(a) {
 			continue
@@ -87,19 +136,14 @@ func (j *addresses) allocate(p *pass, o *resource.Object) {
 	if !ok {
 		if a, ok = j.take(p); !ok {
 			if !j.exhausted {
-				j.log.Error("no virtual address is left for MeshServices; widen ipam.meshService.cidr and start again", "cidr", j.cidr.String(), "service", o.ID.String())
+				j.log.Error("no virtual address is left; widen the range and start again", "setting", j.setting, "cidr", j.cidr.String(), "resource", o.ID.String())
 			}
 			j.exhausted = true
 			return
 		}
 		j.owner[a], j.given[o.ID] = o.ID, a
 	}
-	var status kind.MeshServiceStatus
-	if s := resource.StatusOf[kind.MeshServiceStatus](o); s != nil {
-		status = *s
-	}
-	status.VIPs = []kind.VIP{{IP: a.String()}}
-	p.put(changedObject(o, o.Labels, o.Spec, &status))
+	p.put(changedObject(o, o.Labels, o.Spec, j.with(o, kind.VIP{IP: a.String()})))
 }
 
 // take returns the next address nobody had, or, when there is none, the first

@@ -50,8 +50,12 @@ type Config struct {
 	GenerateWorkloads bool
 	// GracePeriod is how long a generated MeshService outlives its last Dataplane.
 	GracePeriod time.Duration
-	// ServiceCIDR is where virtual addresses of MeshServices are taken from.
-	ServiceCIDR netip.Prefix
+	// ServiceCIDR is where virtual addresses of MeshServices are taken from,
+	// ExternalServiceCIDR those of MeshExternalServices, MultiZoneServiceCIDR those
+	// of MeshMultiZoneServices.
+	ServiceCIDR          netip.Prefix
+	ExternalServiceCIDR  netip.Prefix
+	MultiZoneServiceCIDR netip.Prefix
 	// CleanupAge is how long a Dataplane may be offline before it is deleted;
 	// zero: for ever. It acts on universal zones.
 	CleanupAge time.Duration
@@ -107,7 +111,11 @@ func newController(cfg Config) *controller {
 		c.jobs = append(c.jobs, &workloadStatus{members: members})
 	}
 	if !c.site.Global {
-		c.jobs = append(c.jobs, &addresses{site: c.site, cidr: cfg.ServiceCIDR, log: cfg.Log}, &serviceStatus{})
+		c.jobs = append(c.jobs,
+			&addresses{addressed: meshServices, site: c.site, cidr: cfg.ServiceCIDR, log: cfg.Log},
+			&addresses{addressed: multiZoneServices, site: c.site, cidr: cfg.MultiZoneServiceCIDR, log: cfg.Log},
+			&addresses{addressed: externalServices, site: c.site, cidr: cfg.ExternalServiceCIDR, log: cfg.Log},
+			&serviceStatus{}, &multiZoneStatus{})
 	}
 	if !c.site.Global {
 		c.jobs = append(c.jobs, &hostnames{site: c.site})

@@ -70,7 +70,10 @@ func inBubble(t *testing.T, site resource.Site, test func(t *testing.T, p *plane
 			GenerateServices: true, GenerateWorkloads: true,
 			GracePeriod: time.Hour,
 			ServiceCIDR: netip.MustParsePrefix("241.0.0.0/8"),
-			CleanupAge:  72 * time.Hour,
+
+			ExternalServiceCIDR:  netip.MustParsePrefix("242.0.0.0/8"),
+			MultiZoneServiceCIDR: netip.MustParsePrefix("243.0.0.0/8"),
+			CleanupAge:           72 * time.Hour,
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		followed := make(chan error)

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	"time"
 
@@ -166,7 +165,7 @@ func (p *plane) diagnostics() *observe.Diagnostics {
 }
 
 // controlConfig says which resources this control plane looks after.
-func (p *plane) controlConfig(cidr netip.Prefix) control.Config {
+func (p *plane) controlConfig(r ranges) control.Config {
 	c := control.Config{
 		View: p.view, Store: p.store, Log: p.log,
 		Defaults:          p.defaults,
@@ -175,8 +174,10 @@ func (p *plane) controlConfig(cidr netip.Prefix) control.Config {
 		GenerateServices:  true,
 		GenerateWorkloads: true,
 		GracePeriod:       p.cfg.MeshService.DeletionGracePeriod.Duration,
-		ServiceCIDR:       cidr,
+		ServiceCIDR:       r.services,
 		CleanupAge:        p.cfg.Runtime.Universal.DataplaneCleanupAge.Duration,
+
+		ExternalServiceCIDR: r.external, MultiZoneServiceCIDR: r.multiZone,
 	}
 	if p.cfg.APIServer.Authn.Tokens.BootstrapAdminToken && c.UserTokenKey {
 		c.IssueAdminToken = func() (string, error) {

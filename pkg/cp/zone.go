@@ -20,9 +20,9 @@ type runFunc func(name string, f func(context.Context) error)
 // runZone starts what a zone consists of: the compiler and the server for its
 // proxies, REST, the leader's jobs, and the sync with its global if it has one.
 func (p *plane) runZone(run runFunc) error {
-	cidr, err := netip.ParsePrefix(p.cfg.IPAM.MeshService.CIDR)
+	ranges, err := virtualRanges(p.cfg.IPAM)
 	if err != nil {
-		return fmt.Errorf("ipam.meshService.cidr: %w", err)
+		return err
 	}
 	engine := compile.New(compile.Config{
 		View: p.view, Policies: p.policies, Log: p.log,
@@ -47,10 +47,29 @@ func (p *plane) runZone(run runFunc) error {
 	}
 	run("leader", func(ctx context.Context) error {
 		return p.lead(ctx, func(ctx context.Context) error {
-			return together(ctx, func(ctx context.Context) error { return control.Run(ctx, p.controlConfig(cidr)) }, sync, p.history().Run)
+			return together(ctx, func(ctx context.Context) error { return control.Run(ctx, p.controlConfig(ranges)) }, sync, p.history().Run)
 		})
 	})
 	return nil
+}
+
+// ranges are where virtual addresses are taken from.
+type ranges struct{ services, external, multiZone netip.Prefix }
+
+func virtualRanges(c config.IPAM) (r ranges, err error) {
+	for _, x := range []struct {
+		setting, cidr string
+		into          *netip.Prefix
+	}{
+		{"ipam.meshService.cidr", c.MeshService.CIDR, &r.services},
+		{"ipam.meshExternalService.cidr", c.MeshExternalService.CIDR, &r.external},
+		{"ipam.meshMultiZoneService.cidr", c.MeshMultiZoneService.CIDR, &r.multiZone},
+	} {
+		if *x.into, err = netip.ParsePrefix(x.cidr); err != nil {
+			return r, fmt.Errorf("%s: %w", x.setting, err)
+		}
+	}
+	return r, nil
 }
 
 func (p *plane) dpConfig(engine *compile.Engine) dpserver.Config {
