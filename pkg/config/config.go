@@ -176,7 +176,7 @@ type History struct {
 // Encryption protects secrets in the store. Keys are lines id:base64 of 32 bytes,
 // of which the first encrypts and all decrypt.
 type Encryption struct {
-	Key     Secret `json:"key" env:"KEY"`
+	Key     Secret `json:"key"`
 	KeyFile string `json:"keyFile"` // read again when it changes
 }
 

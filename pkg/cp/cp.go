@@ -26,6 +26,7 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/policy/meshtimeout"
 	"github.com/atoll-mesh/atoll/pkg/resource"
 	"github.com/atoll-mesh/atoll/pkg/store"
+	"github.com/atoll-mesh/atoll/pkg/store/sealed"
 	"github.com/atoll-mesh/atoll/pkg/view"
 )
 
@@ -40,6 +41,7 @@ type plane struct {
 	instance string // unique to this run
 
 	store    store.Store
+	sealed   *sealed.Store // the same
 	view     *view.View
 	tokens   *auth.Tokens
 	defaults control.Defaults
@@ -111,9 +113,15 @@ func newPlane(ctx context.Context, cfg *config.Config, log *slog.Logger) (*plane
 	}
 	p.instance = p.hostname + "-" + hex.EncodeToString(suffix)
 
-	if p.store, err = openStore(ctx, cfg, log); err != nil {
+	st, err := openStore(ctx, cfg, log)
+	if err != nil {
 		return nil, err
 	}
+	if p.sealed, err = p.seal(ctx, st); err != nil {
+		st.Close()
+		return nil, err
+	}
+	p.store = p.sealed
 	p.view = view.New(p.kinds, p.site, log)
 	p.measureView()
 	tokens, err := p.tokenConfig()

@@ -1,0 +1,4 @@
+package sealed
+
+// ResealNow is one pass of Reseal.
+var ResealNow = (*Store).reseal
