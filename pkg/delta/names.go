@@ -5,6 +5,7 @@ import (
 	"iter"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"weak"
 
 	"github.com/tidwall/btree"
@@ -29,9 +30,30 @@ type names struct {
 	// mu guards copying set, which marks it as shared; reads need no lock.
 	mu  sync.Mutex
 	set btree.Set[string]
+
+	// index is as that of a Table.
+	asked atomic.Int32
+	index atomic.Pointer[map[string]struct{}]
 }
 
-func (n *names) has(name string) bool { return n != nil && n.set.Contains(name) }
+func (n *names) has(name string) bool {
+	if n == nil {
+		return false
+	}
+	if index := n.index.Load(); index != nil {
+		_, ok := (*index)[name]
+		return ok
+	}
+	if size := n.set.Len(); size > smallTable && int(n.asked.Add(1)) > size {
+		index := make(map[string]struct{}, size)
+		n.set.Scan(func(name string) bool {
+			index[name] = struct{}{}
+			return true
+		})
+		n.index.Store(&index)
+	}
+	return n.set.Contains(name)
+}
 
 func (n *names) len() int {
 	if n == nil {

@@ -3,6 +3,7 @@ package delta
 import (
 	"iter"
 	"sync"
+	"sync/atomic"
 
 	"github.com/tidwall/btree"
 )
@@ -19,6 +20,12 @@ type Table struct {
 	mu    sync.Mutex
 	rows  btree.Map[string, *Resource]
 	diffs []diff
+
+	// index finds rows without comparing names, which begin alike. It is made
+	// when a table was asked as often as it has rows: a thousand streams that
+	// start ask a thousand times each, those that follow a change hardly ever.
+	asked atomic.Int32
+	index atomic.Pointer[map[string]*Resource]
 }
 
 // identity names a table without keeping it alive. It must not be empty: two
@@ -121,8 +128,25 @@ func (t *Table) Get(name string) *Resource {
 	if t == nil {
 		return nil
 	}
+	if index := t.index.Load(); index != nil {
+		return (*index)[name]
+	}
+	if n := t.rows.Len(); n > smallTable && int(t.asked.Add(1)) > n {
+		t.makeIndex()
+	}
 	r, _ := t.rows.Get(name)
 	return r
+}
+
+// smallTable is the size up to which an index would not be faster.
+const smallTable = 32
+
+func (t *Table) makeIndex() {
+	index := make(map[string]*Resource, t.rows.Len())
+	for r := range t.All() {
+		index[r.Name] = r
+	}
+	t.index.Store(&index)
 }
 
 // All yields every resource in the order of names.
