@@ -16,6 +16,8 @@ var httpFilters = []struct {
 	config func(*ir.HTTP) *anypb.Any
 }{
 	{"envoy.filters.http.grpc_stats", grpcStats},
+	{faultFilters, nil}, // any number, each with its own name
+	{localRateLimit, requestLimit},
 	{"envoy.filters.http.router", router},
 }
 

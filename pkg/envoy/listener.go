@@ -103,6 +103,7 @@ var networkFilters = []struct {
 	config func(*ir.Chain) *anypb.Any
 }{
 	{"envoy.filters.network.set_filter_state", filterState},
+	{"envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit", connectionLimit},
 	{"envoy.filters.network.http_connection_manager", func(c *ir.Chain) *anypb.Any { return optional(c.HTTP, connectionManager) }},
 	{"envoy.filters.network.tcp_proxy", func(c *ir.Chain) *anypb.Any { return optional(c.TCP, tcpProxy) }},
 }
@@ -178,6 +179,10 @@ func connectionManager(h *ir.HTTP) proto.Message {
 			out.HttpFilters = append(out.HttpFilters, &hcmv3.HttpFilter{
 				Name:       f.name,
 				ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: m},
+		if f.name == faultFilters {
+			out.HttpFilters = append(out.HttpFilters, faults(h)...)
+			continue
+		}
 			})
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/atoll-mesh/atoll/pkg/ir"
@@ -33,6 +34,9 @@ func route(r *ir.Route) *routev3.Route {
 		RequestHeadersToRemove:  r.RequestHeaders.Remove,
 		ResponseHeadersToAdd:    headersToAdd(r.ResponseHeaders),
 		ResponseHeadersToRemove: r.ResponseHeaders.Remove,
+	}
+	if r.Limit != nil {
+		out.TypedPerFilterConfig = map[string]*anypb.Any{localRateLimit: routeLimit(r.Limit)}
 	}
 	switch {
 	case r.Redirect != nil:

@@ -62,6 +62,8 @@ type Chain struct {
 	// format string, such as %DOWNSTREAM_PEER_URI_SAN%.
 	FilterState map[string]string `json:"filterState,omitempty"`
 }
+	// ConnectionLimit closes connections above it.
+	ConnectionLimit *TokenBucket `json:"connectionLimit,omitempty"`
 
 // ChainMatch selects connections. All set fields must hold.
 type ChainMatch struct {
@@ -81,6 +83,9 @@ type HTTP struct {
 	StreamIdleTimeout     *time.Duration `json:"streamIdleTimeout,omitempty"`
 	RequestHeadersTimeout *time.Duration `json:"requestHeadersTimeout,omitempty"`
 }
+	// Limited: some route has a Limit.
+	Limited bool    `json:"limited,omitempty"`
+	Faults  []Fault `json:"faults,omitempty"` // in order
 
 // TCPProxy forwards bytes.
 type TCPProxy struct {
@@ -118,6 +123,8 @@ type Route struct {
 // RouteMatch selects requests. Exactly one of Path, Prefix and Regex is set.
 type RouteMatch struct {
 	Path    string       `json:"path,omitempty"`
+	// Limit takes effect where the HTTP of the chain is Limited.
+	Limit *RequestLimit `json:"limit,omitempty"`
 	Prefix  string       `json:"prefix,omitempty"`
 	Regex   string       `json:"regex,omitempty"` // RE2, whole path
 	Method  string       `json:"method,omitempty"`

@@ -2,7 +2,6 @@ package policy
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/atoll-mesh/atoll/pkg/ir"
 	"github.com/atoll-mesh/atoll/pkg/resource"
@@ -51,27 +50,17 @@ func (h *HeaderAdditions) Validate(errs *resource.FieldErrors, p string) {
 	}
 }
 
-// Ops is the additions as IR. A value with commas is a list: each part becomes a
-// header of its own.
+// Ops is the additions as IR.
 func (h *HeaderAdditions) Ops() ir.HeaderOps {
 	var out ir.HeaderOps
 	if h == nil {
 		return out
 	}
 	for _, x := range h.Set {
-		for i, v := range strings.Split(x.Value, ",") {
-			op := ir.Header{Name: string(x.Name), Value: v}
-			if i == 0 {
-				out.Set = append(out.Set, op)
-			} else {
-				out.Add = append(out.Add, op)
-			}
-		}
+		out.Set = append(out.Set, ir.Header{Name: string(x.Name), Value: x.Value})
 	}
 	for _, x := range h.Add {
-		for v := range strings.SplitSeq(x.Value, ",") {
-			out.Add = append(out.Add, ir.Header{Name: string(x.Name), Value: v})
-		}
+		out.Add = append(out.Add, ir.Header{Name: string(x.Name), Value: x.Value})
 	}
 	return out
 }

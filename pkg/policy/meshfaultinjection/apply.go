@@ -1,22 +1,84 @@
 package meshfaultinjection
 
-import "strconv"
+import (
+	"slices"
+	"strconv"
+	"time"
 
-// kbps is the limit as Envoy takes it, 0 when it cannot be expressed.
-func (b *Bandwidth) kbps() uint64 {
+	"github.com/atoll-mesh/atoll/pkg/ir"
+	"github.com/atoll-mesh/atoll/pkg/policy"
+)
+
+// inbound adds the faults of every rule, the most specific first. On a zone
+// proxy a rule for a server name is about the chain of that name only.
+func inbound(rules policy.InboundRules[Conf], in *policy.Inbound) {
+	for _, chain := range in.Listener.Chains {
+		if chain.HTTP == nil {
+			continue
+		}
+		for _, r := range rules.List {
+			client := clientOf(r.Match)
+			if client != nil && client.ServerName != "" && len(chain.Match.ServerNames) > 0 {
+				if !slices.Contains(chain.Match.ServerNames, client.ServerName) {
+					continue
+				}
+			}
+			for _, f := range r.Conf.HTTP {
+				if x, ok := f.ir(); ok {
+					x.Name, x.Client = r.Policy.KRI().String(), client
+					chain.HTTP.Faults = append(chain.HTTP.Faults, x)
+				}
+			}
+		}
+	}
+}
+
+func clientOf(m *policy.Match) *ir.Client {
+	if m == nil || m.SpiffeID == nil && m.SNI == nil {
+		return nil
+	}
+	c := &ir.Client{}
+	if m.SpiffeID != nil {
+		c.SpiffeID = &ir.ValueMatch{Kind: m.SpiffeID.Type, Value: m.SpiffeID.Value}
+	}
+	if m.SNI != nil {
+		c.ServerName = m.SNI.Value
+	}
+	return c
+}
+
+// ir is false for a fault that does nothing.
+func (f Fault) ir() (ir.Fault, bool) {
+	var out ir.Fault
+	if a := f.Abort; a != nil {
+		out.Abort = &ir.Abort{Status: uint32(a.HTTPStatus), Fraction: a.Percentage.Fraction()}
+	}
+	if d := f.Delay; d != nil && d.Value > 0 {
+		out.Delay = &ir.Delay{Duration: time.Duration(d.Value), Fraction: d.Percentage.Fraction()}
+	}
+	if b := f.ResponseBandwidth; b != nil && b.kibps() > 0 {
+		out.Slow = &ir.Slow{KBps: b.kibps(), Fraction: b.Percentage.Fraction()}
+	}
+	return out, out.Abort != nil || out.Delay != nil || out.Slow != nil
+}
+
+// kibps is the limit in the unit of Envoy. As everywhere this policy is known,
+// 1kbps is one of Envoy's units, which are 1024 bytes per second. 0 is what
+// cannot be expressed.
+func (b *Bandwidth) kibps() uint64 {
 	m := bandwidths.FindStringSubmatch(b.Limit)
 	if m == nil {
 		return 0
 	}
 	n, err := strconv.ParseUint(m[1], 10, 64)
-	if err != nil || n > 1_000_000 {
+	if err != nil || n == 0 || n > 1_000_000_000 {
 		return 0
 	}
 	switch m[2] {
 	case "Gbps":
-		return n * 1_000_000
+		n *= 1_000_000
 	case "Mbps":
-		return n * 1000
+		n *= 1000
 	}
 	return n
 }

@@ -69,6 +69,7 @@ var Def = policy.Define(resource.Names{
 	Matches:  policy.LooseMatches,
 	Validate: validate,
 	Warnings: warnings,
+	Inbound:  inbound,
 })
 
 func bodies(s *Spec) policy.Bodies[Conf] {

@@ -56,13 +56,13 @@ func (b *Bandwidth) validate(errs *resource.FieldErrors, p string) {
 	}
 	if !bandwidths.MatchString(b.Limit) {
 		errs.Add(p, "must be in kbps/Mbps/Gbps units")
-	} else if b.kbps() == 0 {
-		errs.Add(p, "must be from 1kbps to 1000000Gbps")
+	} else if b.kibps() == 0 {
+		errs.Add(p, "must be above zero, and its number at most 1000000000")
 	}
 }
 
 func warnings(s *Spec) []string {
-	out := []string{"MeshFaultInjection has no effect yet"}
+	var out []string
 	if len(s.To) > 0 {
 		out = append(out, "spec.to has no effect: faults are injected by servers, set them in spec.rules")
 	}

@@ -79,4 +79,5 @@ var Def = policy.Define(resource.Names{
 	Matches:  policy.StrictMatches,
 	Validate: validate,
 	Warnings: warnings,
+	Inbound:  inbound,
 })

@@ -2,6 +2,7 @@ package meshratelimit
 
 import (
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/atoll-mesh/atoll/pkg/policy"
@@ -10,6 +11,9 @@ import (
 
 // shortest is the interval that is already too short for Envoy.
 const shortest = 50 * time.Millisecond
+
+// mostHeaders is how many headers Envoy adds to an answer.
+const mostHeaders = 10
 
 func topKind(s *Spec) resource.Type {
 	if s.TargetRef == nil {
@@ -75,6 +79,9 @@ func (c Conf) validate(errs *resource.FieldErrors, p string) {
 				}
 			}
 			on.Headers.Validate(errs, p+".http.onRateLimit.headers")
+			if ops := on.Headers.Ops(); len(ops.Set)+len(ops.Add) > mostHeaders {
+				errs.Add(p+".http.onRateLimit.headers", "must have at most %d headers in total: Envoy adds no more", mostHeaders)
+			}
 		}
 	}
 	if t := l.TCP; t != nil {
@@ -98,7 +105,7 @@ func (r *Rate) validate(errs *resource.FieldErrors, p string) {
 }
 
 func warnings(s *Spec) []string {
-	out := []string{"MeshRateLimit has no effect yet"}
+	var out []string
 	if len(s.To) > 0 {
 		out = append(out, "spec.to has no effect: limits apply to servers, set them in spec.rules")
 	}
@@ -106,8 +113,8 @@ func warnings(s *Spec) []string {
 		if c.Local == nil || c.Local.HTTP == nil || c.Local.HTTP.OnRateLimit == nil {
 			return
 		}
-		if st := c.Local.HTTP.OnRateLimit.Status; st != nil && *st < 400 {
-			out = append(out, fmt.Sprintf("%s.local.http.onRateLimit.status: %d is not the status of an error; Envoy answers 429 instead", p, *st))
+		if st := c.Local.HTTP.OnRateLimit.Status; st != nil && (*st < 400 || !isKnown(*st)) {
+			out = append(out, fmt.Sprintf("%s.local.http.onRateLimit.status: %d is not a status of an error that Envoy knows; it answers 429 instead", p, *st))
 		}
 	}
 	for i, to := range s.To {
@@ -117,4 +124,13 @@ func warnings(s *Spec) []string {
 		status(fmt.Sprintf("spec.rules[%d].default", i), r.Default)
 	}
 	return out
+}
+
+// isKnown reports whether Envoy can answer with a status above 399.
+func isKnown(status uint32) bool {
+	switch status {
+	case 418, 425, 451:
+		return false
+	}
+	return http.StatusText(int(status)) != ""
 }

@@ -150,7 +150,7 @@ func readable(v any) any {
 	case map[string]any:
 		for name, x := range v {
 			n, number := x.(float64)
-			if lower := strings.ToLower(name); number && (strings.HasSuffix(lower, "timeout") || strings.HasSuffix(lower, "duration")) {
+			if lower := strings.ToLower(name); number && (strings.HasSuffix(lower, "timeout") || strings.HasSuffix(lower, "duration") || strings.HasSuffix(lower, "interval")) {
 				v[name] = time.Duration(n).String()
 			} else {
 				v[name] = readable(x)
