@@ -112,10 +112,11 @@ func newController(cfg Config) *controller {
 	}
 	if !c.site.Global {
 		c.jobs = append(c.jobs,
+			&identities{site: c.site, log: cfg.Log},
 			&addresses{addressed: meshServices, site: c.site, cidr: cfg.ServiceCIDR, log: cfg.Log},
 			&addresses{addressed: multiZoneServices, site: c.site, cidr: cfg.MultiZoneServiceCIDR, log: cfg.Log},
 			&addresses{addressed: externalServices, site: c.site, cidr: cfg.ExternalServiceCIDR, log: cfg.Log},
-			&serviceStatus{}, &multiZoneStatus{})
+			&serviceStatus{site: c.site}, &multiZoneStatus{})
 	}
 	if !c.site.Global {
 		c.jobs = append(c.jobs, &hostnames{site: c.site})

@@ -9,11 +9,18 @@ import (
 )
 
 // serviceStatus states of each local MeshService how many proxies it has, how
-// many of them are connected and can answer, and whether any can.
-type serviceStatus struct{}
+// many of them are connected and can answer, whether any can, and by which
+// identities they are known.
+type serviceStatus struct{ site resource.Site }
 
-func (serviceStatus) plan(p *pass) {
+func (j *serviceStatus) plan(p *pass) {
 	due := map[resource.ID]bool{}
+	secure := newSecuring(p, j.site)
+	for mesh := range secure.changed() {
+		for o := range p.now.List(kind.MeshService, mesh) {
+			due[o.ID] = true
+		}
+	}
 	for id := range p.touched(kind.MeshService) {
 		due[id] = true
 	}
@@ -39,20 +46,22 @@ func (serviceStatus) plan(p *pass) {
 		// A service that was only just generated is in no snapshot and comes again.
 		d := p.now.Topology().Destination(id)
 		if cur := p.get(id); cur != nil && d != nil && d.Local {
-			p.put(observe(p, cur))
+			p.put(observe(p, secure, cur))
 		}
 	}
 }
 
-func observe(p *pass, svc *resource.Object) *resource.Object {
+func observe(p *pass, secure *securing, svc *resource.Object) *resource.Object {
 	spec := *resource.SpecOf[kind.MeshServiceSpec](svc)
 	var status kind.MeshServiceStatus
 	if s := resource.StatusOf[kind.MeshServiceStatus](svc); s != nil {
 		status = *s
 	}
 	var n kind.ServiceProxies
+	var members []*resource.Object
 	for id := range p.now.Topology().Members(svc.ID) {
 		dp := p.now.Get(id)
+		members = append(members, dp)
 		n.Total++
 		if connected(p, id) {
 			n.Connected++
@@ -65,6 +74,7 @@ func observe(p *pass, svc *resource.Object) *resource.Object {
 	if status.TLS.Status == "" {
 		status.TLS.Status = kind.TLSNotReady
 	}
+	secure.secure(svc.Mesh, members, &spec, &status)
 	spec.State = kind.ServiceUnavailable
 	if n.Healthy > 0 {
 		spec.State = kind.ServiceAvailable
