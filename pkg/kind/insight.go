@@ -20,6 +20,30 @@ func dataplaneInsightKind() *resource.Kind {
 	})
 }
 
+// meshInsightKind is of what is computed when somebody asks: none is stored.
+func meshInsightKind() *resource.Kind {
+	return resource.Define[mesh_proto.MeshInsight, resource.NoStatus](resource.Kind{
+		Names: resource.Names{
+			Type: MeshInsight, Plural: "mesh-insights", Single: "mesh-insight",
+			Display: "Mesh Insight", Displays: "Mesh Insights",
+		},
+		Scope:    resource.ScopeGlobal,
+		ReadOnly: true,
+	})
+}
+
+// serviceInsightKind is kept for old clients: there are none any more.
+func serviceInsightKind() *resource.Kind {
+	return resource.Define[mesh_proto.ServiceInsight, resource.NoStatus](resource.Kind{
+		Names: resource.Names{
+			Type: ServiceInsight, Plural: "service-insights", Single: "service-insight",
+			Display: "Service Insight", Displays: "Service Insights",
+		},
+		Scope:    resource.ScopeMesh,
+		ReadOnly: true,
+	})
+}
+
 func zoneInsightKind() *resource.Kind {
 	return resource.Define[system_proto.ZoneInsight, resource.NoStatus](resource.Kind{
 		Names: resource.Names{

@@ -15,6 +15,7 @@ const (
 	Mesh                 resource.Type = "Mesh"
 	MeshExternalService  resource.Type = "MeshExternalService"
 	MeshIdentity         resource.Type = "MeshIdentity"
+	MeshInsight          resource.Type = "MeshInsight"
 	MeshMultiZoneService resource.Type = "MeshMultiZoneService"
 	// MeshOpenTelemetryBackend is a collector of telemetry.
 	MeshOpenTelemetryBackend resource.Type = "MeshOpenTelemetryBackend"
@@ -22,6 +23,7 @@ const (
 	MeshTrust                resource.Type = "MeshTrust"
 	MeshZoneAddress          resource.Type = "MeshZoneAddress"
 	Secret                   resource.Type = "Secret"
+	ServiceInsight           resource.Type = "ServiceInsight"
 	Workload                 resource.Type = "Workload"
 	Zone                     resource.Type = "Zone"
 	ZoneInsight              resource.Type = "ZoneInsight"
@@ -38,12 +40,14 @@ func All() []*resource.Kind {
 		meshKind(),
 		meshExternalServiceKind(),
 		meshIdentityKind(),
+		meshInsightKind(),
 		meshMultiZoneServiceKind(),
 		meshOpenTelemetryBackendKind(),
 		meshServiceKind(),
 		meshTrustKind(),
 		meshZoneAddressKind(),
 		secretKind(),
+		serviceInsightKind(),
 		workloadKind(),
 		zoneKind(),
 		zoneInsightKind(),

@@ -209,7 +209,7 @@ func TestInputThatIsNoResource(t *testing.T) {
 		"/meshes/default/config/t":          404, // internal
 		"/meshes/default/meshtimeouts":      405,
 		"/meshtimeouts/t":                   404, // a kind of mesh scope
-		"/meshes/default/dataplanes/x/blob": 404,
+		"/meshes/default/dataplanes/x/blob": 405, // where proxies are asked
 	} {
 		a := w.put(path, timeoutBody("{}"))
 		w.wantStatus(a, status)

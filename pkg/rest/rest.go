@@ -4,6 +4,7 @@
 package rest
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -12,8 +13,11 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	meshv1 "github.com/atoll-mesh/atoll/api/kuma/mesh/v1alpha1"
 	systemv1 "github.com/atoll-mesh/atoll/api/kuma/system/v1alpha1"
 	"github.com/atoll-mesh/atoll/pkg/auth"
+	"github.com/atoll-mesh/atoll/pkg/compile"
+	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/observe"
 	"github.com/atoll-mesh/atoll/pkg/resource"
 	"github.com/atoll-mesh/atoll/pkg/store"
@@ -37,6 +41,17 @@ type Config struct {
 	// ZoneSync returns the live state of a zone's sync, which overviews and
 	// insights of zones show, or nil. Nil: unknown.
 	ZoneSync func(zone string) *systemv1.ZoneSync
+
+	// Compile is what configuration is made of, for inspection.
+	Compile compile.Inputs
+	// ProxyInfo is what a proxy said about itself, as its insight has it. Nil:
+	// no proxies are compiled for here.
+	ProxyInfo func(dataplane resource.ID, insight *meshv1.DataplaneInsight) compile.ProxyInfo
+	// AskProxy passes a question on to a proxy. The error is for the caller. Nil:
+	// proxies cannot be asked.
+	AskProxy func(ctx context.Context, dataplane *resource.Object, q ProxyQuestion) ([]byte, error)
+	// SpiffeID is the identity of a proxy, or empty. Nil: not known.
+	SpiffeID func(s *view.Snapshot, dataplane *resource.Object) string
 
 	ReadOnly                bool   // no resource can be written
 	UnsafeDelete            bool   // meshes with Dataplanes and connected zones may be deleted
@@ -63,6 +78,8 @@ type API struct {
 	Config
 	turns     *turns
 	overviews overviewCache
+	indexes   indexCache
+	meshes    meshInsights
 	insight   struct {
 		sync.Mutex
 		revision store.Revision
@@ -138,6 +155,7 @@ func (a *API) routes() http.Handler {
 		}
 	}
 	a.overviewRoutes(get)
+	a.inspectRoutes(get)
 	if a.Tokens != nil {
 		route("/tokens/dataplane", methods{http.MethodPost: a.dataplaneToken})
 		route("/tokens/zone", methods{http.MethodPost: a.zoneToken})
@@ -150,17 +168,19 @@ func (a *API) routes() http.Handler {
 }
 
 func (a *API) kindRoutes(route func(string, methods), k *resource.Kind) {
+	read := methods{http.MethodGet: a.get(k)}
+	list := a.list(k)
+	if k.Type == kind.MeshInsight { // computed, not stored
+		list, read = a.listMeshInsights(k), methods{http.MethodGet: a.getMeshInsight(k)}
+	}
+	read[http.MethodPut], read[http.MethodDelete] = a.put(k), a.delete(k)
 	for _, p := range append([]string{k.Plural}, k.Aliases...) {
 		if k.Scope == resource.ScopeMesh {
-			route("/"+p, methods{http.MethodGet: a.list(k)})
+			route("/"+p, methods{http.MethodGet: list})
 			p = "meshes/{mesh}/" + p
 		}
-		route("/"+p, methods{http.MethodGet: a.list(k)})
-		route("/"+p+"/{name}", methods{
-			http.MethodGet:    a.get(k),
-			http.MethodPut:    a.put(k),
-			http.MethodDelete: a.delete(k),
-		})
+		route("/"+p, methods{http.MethodGet: list})
+		route("/"+p+"/{name}", read)
 	}
 }
 
