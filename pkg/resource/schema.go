@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Schema is the structure of a value in JSON: the part of JSON Schema that the
@@ -62,6 +63,12 @@ func SchemaOf(t reflect.Type) *Schema {
 	if s := protoSchema(t); s != nil {
 		return s
 	}
+	switch t {
+	case timeType:
+		return &Schema{Type: "string", Format: "date-time"}
+	case rawType:
+		return &Schema{Open: true}
+	}
 	switch t.Kind() {
 	case reflect.Pointer:
 		return SchemaOf(t.Elem())
@@ -93,7 +100,11 @@ func SchemaOf(t reflect.Type) *Schema {
 	panic("resource: no schema for " + t.String())
 }
 
-var schemerType = reflect.TypeFor[Schemer]()
+var (
+	schemerType = reflect.TypeFor[Schemer]()
+	timeType    = reflect.TypeFor[time.Time]()
+	rawType     = reflect.TypeFor[json.RawMessage]()
+)
 
 func deref(t reflect.Type) reflect.Type {
 	if t.Kind() == reflect.Pointer {

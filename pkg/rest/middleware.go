@@ -231,6 +231,10 @@ func checkAccept(r *http.Request) error {
 		switch strings.ToLower(strings.TrimSpace(media)) {
 		case "", "*/*", "application/*", "application/json", "application/problem+json":
 			return nil
+		case "application/yaml", "application/x-yaml", "text/yaml":
+			if r.URL.Path == openAPIPath {
+				return nil
+			}
 		case "text/plain", "text/*":
 			if strings.HasPrefix(r.URL.Path, "/tokens/") {
 				return nil

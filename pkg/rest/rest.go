@@ -76,11 +76,13 @@ type Config struct {
 // API answers requests. It is safe for concurrent use.
 type API struct {
 	Config
-	turns     *turns
-	overviews overviewCache
-	indexes   indexCache
-	meshes    meshInsights
-	insight   struct {
+	turns       *turns
+	served      []servedRoute          // all routes, in order; complete once the handler is made
+	description func() ([]byte, error) // the OpenAPI document
+	overviews   overviewCache
+	indexes     indexCache
+	meshes      meshInsights
+	insight     struct {
 		sync.Mutex
 		revision store.Revision
 		body     []byte
@@ -106,7 +108,9 @@ func newAPI(cfg Config) *API {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	cfg.BasePath = strings.TrimSuffix(cfg.BasePath, "/")
-	return &API{Config: cfg, turns: newTurns()}
+	a := &API{Config: cfg, turns: newTurns()}
+	a.description = sync.OnceValues(a.makeDescription)
+	return a
 }
 
 // handler wraps the routes from the inside out.
@@ -138,7 +142,10 @@ type methods map[string]endpoint
 // routes is the whole API, readable from top to bottom.
 func (a *API) routes() http.Handler {
 	mux := http.NewServeMux()
-	route := func(pattern string, m methods) { mux.Handle(pattern, a.dispatch(pattern, m)) }
+	route := func(pattern string, m methods) {
+		a.served = append(a.served, servedRoute{pattern, m})
+		mux.Handle(pattern, a.dispatch(pattern, m))
+	}
 	get := func(pattern string, e endpoint) { route(pattern, methods{http.MethodGet: e}) }
 
 	get("/{$}", a.index)
@@ -146,6 +153,7 @@ func (a *API) routes() http.Handler {
 	get("/who-am-i", a.whoAmI)
 	get("/_resources", a.resourceTypes)
 	get("/policies", a.policies)
+	get(openAPIPath, a.openAPI)
 	get("/_kri/{kri}", a.byKRI)
 	get("/global-insight", a.globalInsight)
 	get("/global-insights", a.globalInsights)
