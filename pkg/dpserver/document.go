@@ -188,12 +188,14 @@ const (
 // grpcService reaches the control plane: by Google's gRPC library, which reads
 // the token's file for each stream, or else by Envoy's own with a fixed token.
 func (d *document) grpcService() (*core.GrpcService, error) {
-	retry := &core.RetryPolicy{RetryBackOff: &core.BackoffStrategy{
-		BaseInterval: durationpb.New(reconnectMin), MaxInterval: durationpb.New(reconnectMax),
-	}}
 	if d.tokenFile == "" {
-		s := &core.GrpcService{RetryPolicy: retry, TargetSpecifier: &core.GrpcService_EnvoyGrpc_{
-			EnvoyGrpc: &core.GrpcService_EnvoyGrpc{ClusterName: adsCluster},
+		// The retry policy of the GrpcService itself is for single calls; the xDS
+		// stream follows this one. Google's library has none: 500 ms to 30 s.
+		retry := &core.RetryPolicy{RetryBackOff: &core.BackoffStrategy{
+			BaseInterval: durationpb.New(reconnectMin), MaxInterval: durationpb.New(reconnectMax),
+		}}
+		s := &core.GrpcService{TargetSpecifier: &core.GrpcService_EnvoyGrpc_{
+			EnvoyGrpc: &core.GrpcService_EnvoyGrpc{ClusterName: adsCluster, RetryPolicy: retry},
 		}}
 		if d.token != "" {
 			s.InitialMetadata = []*core.HeaderValue{{Key: "authorization", Value: d.token}}
@@ -212,7 +214,7 @@ func (d *document) grpcService() (*core.GrpcService, error) {
 			ValueSpecifier: &core.GrpcService_GoogleGrpc_ChannelArgs_Value_IntValue{IntValue: n},
 		}
 	}
-	return &core.GrpcService{RetryPolicy: retry, TargetSpecifier: &core.GrpcService_GoogleGrpc_{GoogleGrpc: &core.GrpcService_GoogleGrpc{
+	return &core.GrpcService{TargetSpecifier: &core.GrpcService_GoogleGrpc_{GoogleGrpc: &core.GrpcService_GoogleGrpc{
 		TargetUri:              net.JoinHostPort(d.host, fmt.Sprint(d.params.XDSPort)),
 		StatPrefix:             "ads",
 		CredentialsFactoryName: plugin,
