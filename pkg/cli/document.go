@@ -17,6 +17,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/atoll-mesh/atoll/pkg/resource"
 )
 
 // document is one resource of a file, with the place where each part stands.
@@ -183,7 +185,7 @@ func parseDocuments(b []byte, source string) ([]*document, error) {
 			return docs, nil
 		}
 		if err != nil {
-			return nil, failWith(exitRejected, "%s: %s", yamlPosition(b, source, err), strings.TrimPrefix(err.Error(), "yaml: "))
+			return nil, yamlSyntax(b, source, err)
 		}
 		root := n.Content[0]
 		if root.Kind == yaml.ScalarNode && root.Tag == "!!null" {
@@ -213,26 +215,17 @@ func jsonSyntax(b []byte, source string) error {
 	return failWith(exitRejected, "%s:%d:%d: %w", source, line, max(col, 1), err)
 }
 
-var yamlLine = regexp.MustCompile(`line (\d+)(?:, column (\d+))?`)
-
-// yamlPosition gives file:line:column of a syntax error. The library names the
-// line only; the column is then that of the first character on it.
-func yamlPosition(b []byte, source string, err error) string {
-	m := yamlLine.FindStringSubmatch(err.Error())
-	if m == nil {
-		return source
-	}
-	if m[2] != "" {
-		return source + ":" + m[1] + ":" + m[2]
-	}
-	line, _ := strconv.Atoi(m[1])
+// yamlSyntax says where and why a text is no YAML. The library names the line
+// only; the column is then that of the first character on it.
+func yamlSyntax(b []byte, source string, err error) error {
+	line, reason := resource.YAMLSyntax(err)
 	lines := strings.Split(string(b), "\n")
 	col := 1
-	if line >= 1 && line <= len(lines) {
+	if line <= len(lines) {
 		l := lines[line-1]
 		col = len(l) - len(strings.TrimLeft(l, " \t")) + 1
 	}
-	return fmt.Sprintf("%s:%d:%d", source, line, col)
+	return failWith(exitRejected, "%s:%d:%d: %s", source, line, col, reason)
 }
 
 // maxNodes bounds what one document may grow to through aliases, so that a few

@@ -78,7 +78,8 @@ func yamlToJSON(body []byte) ([]byte, error) {
 		if errors.Is(err, io.EOF) {
 			return nil, badRequest("the body is empty")
 		}
-		return nil, badRequest("the body is not valid YAML: %s", yamlReason(err))
+		line, reason := resource.YAMLSyntax(err)
+		return nil, badRequest("the body is not valid YAML: line %d: %s", line, reason)
 	}
 	if err := docs.Decode(&second); !errors.Is(err, io.EOF) {
 		return nil, badRequest("the body holds more than one YAML document; send one resource a request")
