@@ -24,7 +24,13 @@ func (s *Server) admit(ctx context.Context, sess *session, token string) error {
 			return status.Errorf(codes.NotFound,
 				"%s does not exist; create it, or let the agent bring it with --dataplane-file", id)
 		}
-		return s.authenticate(ctx, token, dp)
+		if err := s.authenticate(ctx, token, dp); err != nil {
+			return err
+		}
+		if dp.Labels[resource.LabelDraining] != "" { // it is back
+			err = s.setDraining(ctx, id, false)
+		}
+		return err
 	}
 	text := sess.proxy.Node.GetMetadata().GetFields()[keyResource].GetStringValue()
 	sent, err := s.decodeDataplane([]byte(text))

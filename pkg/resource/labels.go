@@ -23,6 +23,9 @@ const (
 	LabelProxyType      = "kuma.io/proxy-type"
 	LabelZoneIngress    = "kuma.io/listener-zoneingress"
 	LabelZoneEgress     = "kuma.io/listener-zoneegress"
+	// LabelDraining is "true" on a Dataplane whose agent is about to stop: nobody
+	// is sent there any more.
+	LabelDraining = "atoll.mesh/draining"
 	// LabelGraceStarted marks a generated MeshService without proxies; RFC 3339.
 	LabelGraceStarted = "kuma.io/deletion-grace-period-started-at"
 )

@@ -175,11 +175,12 @@ func proxyOf(site resource.Site, o *resource.Object) *proxy {
 	if zone == "" {
 		zone = site.Zone
 	}
+	draining := o.Labels[resource.LabelDraining] == "true"
 	byProtocol := map[string]map[string]string{}
 	for _, in := range n.GetInbound() {
 		// Envoy takes no names for endpoints, and refuses all of a response for one.
 		addr, err := netip.ParseAddr(kind.InboundAddress(n, in))
-		if err != nil || !kind.InboundReady(in) || in.GetPort() == kind.ServicelessPort {
+		if err != nil || draining || !kind.InboundReady(in) || in.GetPort() == kind.ServicelessPort {
 			continue
 		}
 		protocol := kind.NormalProtocol(in.GetProtocol())
