@@ -17,6 +17,8 @@ func TestTwoZones(t *testing.T) {
 	w := clustertest.Start(t, clustertest.Options{})
 	t.Run("changes reach responses", func(t *testing.T) { testChanges(t, w) })
 	t.Run("split", func(t *testing.T) { testSplit(t, w) })
+	t.Run("zone tokens", func(t *testing.T) { testZoneTokens(t, w) })
+	t.Run("dataplane tokens", func(t *testing.T) { testDataplaneTokens(t, w) })
 }
 
 // testChanges applies twenty changes at the global and waits for each in a

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -81,6 +82,11 @@ func (s *scenario) recovered(since time.Time) {
 	ctx, cancel := context.WithDeadline(s.Context(), since.Add(recovery))
 	defer cancel()
 	change := fmt.Sprint("fresh-", fresh.Add(1))
+	var stages []string
+	stage := func(what string) {
+		stages = append(stages, fmt.Sprintf("%s after %s", what, time.Since(since).Round(time.Millisecond)))
+	}
+	defer func() { s.Logf("since the restart: %s", strings.Join(stages, ", ")) }()
 	// The first attempts may come before the server is up again.
 	err := cluster.Until(ctx, "write at the global", func(ctx context.Context) error {
 		return s.w.Global.Put(ctx, "/meshes/"+clustertest.Mesh+"/meshhttproutes/canary", clustertest.Route("canary", change, 1, 1, false))
@@ -92,6 +98,7 @@ func (s *scenario) recovered(since time.Time) {
 		if err := clustertest.AwaitChange(ctx, recovery, z.URL(), change); err != nil {
 			s.Fatalf("a change at the global is not in force in zone %s within %s of the restart: %v", z.Name, recovery, err)
 		}
+		stage("a change at the global is in force in " + z.Name)
 	}
 	for _, z := range s.w.Zones() {
 		name := change + "-" + z.Name
@@ -101,6 +108,7 @@ func (s *scenario) recovered(since time.Time) {
 		if err := s.w.Global.Has(ctx, recovery, "/meshes/"+clustertest.Mesh+"/meshtimeouts", name); err != nil {
 			s.Fatalf("a write in zone %s is not at the global within %s of the restart: %v", z.Name, recovery, err)
 		}
+		stage("a write of " + z.Name + " is at the global")
 	}
 	for _, z := range s.w.Zones() {
 		// Writers go on, so a lag of a moment is no lag.
@@ -110,8 +118,8 @@ func (s *scenario) recovered(since time.Time) {
 		if err := online(ctx, z); err != nil {
 			s.Fatalf("not all proxies are back within %s of the restart: %v", recovery, err)
 		}
+		stage(z.Name + " is in sync")
 	}
-	s.Logf("all in sync %s after the restart", time.Since(since).Round(time.Millisecond))
 }
 
 // online waits until a zone says that all its proxies are connected.

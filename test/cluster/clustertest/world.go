@@ -117,12 +117,18 @@ func Start(t testing.TB, o Options) *World {
 	return w
 }
 
-// New makes a cluster that lives as long as the test.
+// New makes a cluster that lives as long as the test. ATOLL_TEST_BIN names a
+// folder of other binaries than those of this repository; with ATOLL_TEST_KEEP
+// the logs stay in any case.
 func New(t testing.TB) *cluster.Cluster {
 	t.Helper()
 	c, err := cluster.New(cluster.Options{Bin: os.Getenv("ATOLL_TEST_BIN")})
 	must(t, err)
 	t.Cleanup(func() {
+		if os.Getenv("ATOLL_TEST_KEEP") != "" {
+			c.Keep = true
+			t.Logf("the logs stay in %s", c.Dir)
+		}
 		if t.Failed() {
 			c.Keep = true
 			t.Logf("the logs stay in %s:\n%s", c.Dir, c.Logs(logTail))
@@ -273,4 +279,29 @@ func Change(ctx context.Context, url string) (string, error) {
 		err = fmt.Errorf("%s %s", resp.Status, body)
 	}
 	return resp.Header.Get(changeHeader), err
+}
+
+// AwaitLog waits until one line of a process' log has all texts. It is for what
+// shows nowhere else.
+func AwaitLog(ctx context.Context, limit time.Duration, p *cluster.Process, texts ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return cluster.Until(ctx, p.Name+"'s log", func(context.Context) error {
+		b, err := os.ReadFile(p.Log)
+		if err != nil {
+			return err
+		}
+		for line := range strings.Lines(string(b)) {
+			found := 0
+			for _, text := range texts {
+				if strings.Contains(line, text) {
+					found++
+				}
+			}
+			if found == len(texts) {
+				return nil
+			}
+		}
+		return fmt.Errorf("no line with %q; its end:\n%s", texts, p.Tail(logTail))
+	})
 }
