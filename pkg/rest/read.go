@@ -58,7 +58,9 @@ func meshExists(s *view.Snapshot, k *resource.Kind, r *http.Request) error {
 		return nil
 	}
 	if s.Get(resource.ID{Type: kind.Mesh, Name: mesh}) == nil {
-		return notFound(titleMesh)
+		p := notFound(titleMesh)
+		p.Detail += fmt.Sprintf(": mesh %q does not exist; create it first", mesh)
+		return p
 	}
 	return nil
 }
