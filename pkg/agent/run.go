@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -89,7 +90,14 @@ func Run(ctx context.Context, c Config, signals <-chan os.Signal, io Streams) er
 	defer ready.close()
 	c.Log.Info("starting Envoy", "mesh", request.Mesh, "dataplane", request.Name, "binary", binary,
 		"version", version.Version, "workDir", workdir, "readiness", ready.address)
-	s := &supervisor{c: &c, admin: a, ready: ready, signals: signals, start: func() (*process, error) {
+	answering, stop := context.WithCancel(ctx)
+	var background sync.WaitGroup
+	background.Go(func() { c.answerQuestions(answering, a, request, ca) })
+	defer background.Wait()
+	defer stop()
+	s := &supervisor{c: &c, admin: a, ready: ready, signals: signals, leave: func(ctx context.Context) error {
+		return c.leave(ctx, request, ca)
+	}, start: func() (*process, error) {
 		return startEnvoy(binary, c.args(file), io.Out, io.Err)
 	}}
 	return s.run(ctx)
@@ -154,6 +162,7 @@ type supervisor struct {
 	admin   *admin
 	ready   *readiness
 	signals <-chan os.Signal
+	leave   func(context.Context) error // has others stop calling this proxy
 	start   func() (*process, error)
 	drained bool // inbound listeners were drained by SIGUSR2
 }
@@ -267,6 +276,12 @@ func (s *supervisor) drain(ctx context.Context, p *process) {
 	s.ready.terminating.Store(true)
 	if s.drained {
 		return
+	}
+	if s.leave != nil {
+		if err := s.leave(ctx); err != nil {
+			// Others notice when this proxy is gone.
+			s.c.Log.Warn("the control plane was not told that this proxy stops", "error", err)
+		}
 	}
 	if err := s.admin.post(ctx, "/healthcheck/fail"); err != nil {
 		s.c.Log.Error("Envoy could not be told to drain; stopping it", "error", err)

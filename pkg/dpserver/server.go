@@ -80,6 +80,8 @@ type Server struct {
 	certs   *certificates
 	proxies *proxies
 	writer  *writer
+
+	questions questions
 }
 
 // New checks the configuration and reads the certificate.
@@ -165,6 +167,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	// A stopping control plane keeps Dataplanes: their proxies are alive and will
 	// find another one, or this one again.
 	s.proxies.stop()
+	s.questions.stop()
 	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.StopTime)
 	defer cancel()
 	l.Close()
@@ -188,6 +191,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /bootstrap", s.serveBootstrap)
+	mux.HandleFunc("GET /questions", s.serveQuestions)
+	mux.HandleFunc("POST /drain", s.serveDrain)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
 			if p := recover(); p != nil {

@@ -6,29 +6,10 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
-
-	meshv1 "github.com/atoll-mesh/atoll/api/kuma/mesh/v1alpha1"
 )
 
-// The admin streams carry questions of the global about proxies of a zone. The
-// global accepts and holds them; nothing asks yet.
-
-// StreamXDSConfigs holds a zone's stream for configurations of proxies.
-func (g *Global) StreamXDSConfigs(s meshv1.GlobalKDSService_StreamXDSConfigsServer) error {
-	return hold(g, s, streamConfigDump, func() error { _, err := s.Recv(); return err })
-}
-
-// StreamStats holds a zone's stream for statistics of proxies.
-func (g *Global) StreamStats(s meshv1.GlobalKDSService_StreamStatsServer) error {
-	return hold(g, s, streamStats, func() error { _, err := s.Recv(); return err })
-}
-
-// StreamClusters holds a zone's stream for clusters of proxies.
-func (g *Global) StreamClusters(s meshv1.GlobalKDSService_StreamClustersServer) error {
-	return hold(g, s, streamClusters, func() error { _, err := s.Recv(); return err })
-}
-
-func hold(g *Global, s grpc.ServerStream, name streamName, recv func() error) error {
+// hold keeps a zone's stream for questions open, and hands out what it answers.
+func hold(g *Global, s grpc.ServerStream, name streamName, send func(id string, q AdminQuestion) error, recv func() (string, reply, error)) error {
 	p, err := g.admit(s.Context())
 	if err != nil {
 		return err
@@ -36,12 +17,17 @@ func hold(g *Global, s grpc.ServerStream, name streamName, recv func() error) er
 	if err := s.SendHeader(metadata.Pairs(headerFeatures, featureAtoll)); err != nil {
 		return err
 	}
+	key := askerKey{p.zone, name}
+	a := g.askers.add(key, send)
+	defer g.askers.remove(key, a)
 	end := g.insights.opened(p.zone, name)
 	defer end()
 	for {
-		if err := recv(); err != nil {
+		id, r, err := recv()
+		if err != nil {
 			return g.ended(p, string(name), err)
 		}
+		a.answered(id, r)
 	}
 }
 

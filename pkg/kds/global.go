@@ -69,6 +69,7 @@ type Global struct {
 	log      *slog.Logger
 	types    []resource.Type // that zones send
 	insights *insights
+	askers   askers
 
 	mu    sync.Mutex
 	boxes map[shape]*outbox
