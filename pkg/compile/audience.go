@@ -109,7 +109,7 @@ func (e *Engine) compileBatch(batch []*audience) {
 		a := batch[i]
 		readers[i] = view.NewReader(e.snap)
 		failed[i].guard("audience", func() {
-			plans[i] = newPlan(readers[i], a.key.mesh, a.shape, a.matched, &e.in.Settings)
+			plans[i] = newPlan(readers[i], a.key.mesh, e.in.Site.Zone, a.shape, a.matched, &e.in.Settings)
 		})
 	})
 
@@ -166,8 +166,8 @@ func (e *Engine) use(a *audience, p *plan) {
 	release(e.outbounds, a.outbounds)
 	release(e.clusters, a.clusters)
 	a.outbounds, a.clusters = p.keys, p.clusterKeys
-	for _, k := range p.rows {
-		e.rowOf(k).users[a] = struct{}{}
+	for i, k := range p.rows {
+		e.rowOf(k, p.placements[i]).users[a] = struct{}{}
 	}
 	kept := make(map[rowKey]bool, len(p.rows))
 	for _, k := range p.rows {

@@ -53,7 +53,7 @@ func Build(in Inputs, s *view.Snapshot, info ProxyInfo) (*Result, error) {
 	res.Own = own.build()
 	res.Resources = envoy.Resources(res.Own)
 
-	p := newPlan(r, id.Mesh, shapeOf(&info, dp), m, &in.Settings)
+	p := newPlan(r, id.Mesh, in.Site.Zone, shapeOf(&info, dp), m, &in.Settings)
 	for i := range p.outbounds {
 		u, l, rc := p.buildIR(i)
 		p.units[i] = u
@@ -75,7 +75,7 @@ func Build(in Inputs, s *view.Snapshot, info ProxyInfo) (*Result, error) {
 		if c == nil {
 			continue
 		}
-		l := buildLoad(row.cluster, in.Site.Zone, r.Endpoints(row.EndpointsKey))
+		l := buildLoad(row.cluster, in.Site.Zone, p.placements[i], r.Endpoints(row.EndpointsKey))
 		res.Shared.Clusters = append(res.Shared.Clusters, c)
 		res.Shared.Loads = append(res.Shared.Loads, l)
 		put(res.Resources, xds.Clusters, u.cluster)

@@ -226,37 +226,3 @@ func buildCluster(d policy.Dest, rules *policy.OutboundRules) *ir.Cluster {
 	rules.Cluster(d, c)
 	return c
 }
-
-// buildLoad makes the endpoints of a cluster: those of the own zone first. A
-// port that has none gets an empty assignment, so that Envoy need not wait.
-// Labels stay behind: Envoy would use them for subsets and for choosing a
-// transport, which nothing asks for, and they are nine tenths of the bytes.
-func buildLoad(cluster, zone string, e *topology.Endpoints) *ir.ClusterLoad {
-	l := &ir.ClusterLoad{Cluster: cluster}
-	if e == nil {
-		return l
-	}
-	at := map[string]int{}
-	local := false
-	for _, ep := range e.List {
-		i, ok := at[ep.Zone]
-		if !ok {
-			i = len(l.Localities)
-			at[ep.Zone] = i
-			loc := ir.Locality{Zone: ep.Zone, Priority: 1}
-			if ep.Zone == "" || ep.Zone == zone {
-				loc.Priority, local = 0, true
-			}
-			l.Localities = append(l.Localities, loc)
-		}
-		l.Localities[i].Endpoints = append(l.Localities[i].Endpoints, ir.Endpoint{
-			Address: ep.Address, Port: ep.Port, Weight: ep.Weight,
-		})
-	}
-	if !local { // priorities begin with 0
-		for i := range l.Localities {
-			l.Localities[i].Priority = 0
-		}
-	}
-	return l
-}

@@ -14,6 +14,7 @@ import (
 // built: which outbounds and which clusters, each with the key of its inputs.
 type plan struct {
 	x     *resolver
+	zone  string
 	rules *policy.OutboundRules
 	warn  warnings
 
@@ -25,6 +26,7 @@ type plan struct {
 	clusterKeys  []clusterKey
 	clusterUnits []*clusterUnit
 	rows         []rowKey // of clusters
+	placements   []*ir.Placement
 }
 
 // outboundUnit is an outbound that was built, for all audiences that have it.
@@ -47,15 +49,16 @@ type clusterUnit struct {
 	warnings []Warning
 }
 
-// rowKey names the endpoints of one cluster.
+// rowKey names the endpoints of one cluster, and how they are arranged.
 type rowKey struct {
 	cluster string
 	topology.EndpointsKey
+	placed digest
 }
 
-func newPlan(r *view.Reader, mesh string, s *shape, m *policy.Matched, settings *Settings) *plan {
+func newPlan(r *view.Reader, mesh, zone string, s *shape, m *policy.Matched, settings *Settings) *plan {
 	x := newResolver(r, mesh)
-	p := &plan{x: x, rules: policy.BuildOutbound(m, x)}
+	p := &plan{x: x, zone: zone, rules: policy.BuildOutbound(m, x)}
 	p.outbounds = s.outbounds(x, settings, &p.warn)
 	kept := p.outbounds[:0]
 	for _, o := range p.outbounds {
@@ -114,9 +117,11 @@ func (p *plan) collectClusters() {
 			}
 			names[d.Name()] = true
 			p.warn.guard(d.Name(), func() {
-				p.clusterKeys = append(p.clusterKeys, keyOfCluster(d, p.rules))
+				key, placement := keyOfCluster(d, p.rules), p.rules.Place(d, p.zone)
+				p.clusterKeys = append(p.clusterKeys, key)
 				p.clusters = append(p.clusters, d)
-				p.rows = append(p.rows, rowKey{d.Name(), topology.EndpointsKey{Destination: b.id, Section: b.section}})
+				p.placements = append(p.placements, placement)
+				p.rows = append(p.rows, rowKey{d.Name(), topology.EndpointsKey{Destination: b.id, Section: b.section}, placementDigest(placement)})
 			})
 		}
 	}

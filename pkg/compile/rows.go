@@ -5,6 +5,7 @@ import (
 
 	"github.com/atoll-mesh/atoll/pkg/delta"
 	"github.com/atoll-mesh/atoll/pkg/envoy"
+	"github.com/atoll-mesh/atoll/pkg/ir"
 	"github.com/atoll-mesh/atoll/pkg/view"
 	"github.com/atoll-mesh/atoll/pkg/xds"
 )
@@ -13,14 +14,15 @@ import (
 type row struct {
 	unit
 	key   rowKey
+	place *ir.Placement
 	load  *delta.Resource
 	users map[*audience]struct{}
 }
 
-func (e *Engine) rowOf(k rowKey) *row {
+func (e *Engine) rowOf(k rowKey, place *ir.Placement) *row {
 	r := e.rows[k]
 	if r == nil {
-		r = &row{key: k, users: map[*audience]struct{}{}}
+		r = &row{key: k, place: place, users: map[*audience]struct{}{}}
 		r.owner = r
 		e.rows[k] = r
 		e.mark(&r.unit)
@@ -56,7 +58,7 @@ func (e *Engine) compileRows() {
 		k := rows[i].key
 		readers[i] = view.NewReader(e.snap)
 		failed[i].guard(k.cluster, func() {
-			loads[i] = envoy.Load(buildLoad(k.cluster, e.in.Site.Zone, readers[i].Endpoints(k.EndpointsKey)))
+			loads[i] = envoy.Load(buildLoad(k.cluster, e.in.Site.Zone, rows[i].place, readers[i].Endpoints(k.EndpointsKey)))
 		})
 	})
 	changed := map[*audience]xds.Changes{}

@@ -30,6 +30,11 @@ func cluster(c *ir.Cluster) *clusterv3.Cluster {
 	if p := StatPrefix(c.Name); p != c.Name {
 		out.AltStatName = p
 	}
+	out.CircuitBreakers = circuitBreakers(c.Limits)
+	out.OutlierDetection = outliers(c.Outliers)
+	out.HealthChecks = healthChecks(c.HealthChecks)
+	out.CommonLbConfig = commonBalance(c)
+	balance(out, c.Balancer)
 	switch c.Type {
 	case ir.EDS:
 		out.EdsClusterConfig = &clusterv3.Cluster_EdsClusterConfig{EdsConfig: fromADS()}
@@ -91,6 +96,9 @@ func httpOptions(c *ir.Cluster) *anypb.Any {
 
 func load(l *ir.ClusterLoad) *endpointv3.ClusterLoadAssignment {
 	out := &endpointv3.ClusterLoadAssignment{ClusterName: l.Cluster}
+	if l.Overprovisioning != 0 {
+		out.Policy = &endpointv3.ClusterLoadAssignment_Policy{OverprovisioningFactor: wrapperspb.UInt32(l.Overprovisioning)}
+	}
 	for _, x := range l.Localities {
 		loc := &endpointv3.LocalityLbEndpoints{Priority: x.Priority, LbEndpoints: endpoints(x.Endpoints)}
 		if x.Zone != "" || x.SubZone != "" {

@@ -137,6 +137,10 @@ func filterState(c *ir.Chain) *anypb.Any {
 
 func tcpProxy(t *ir.TCPProxy) proto.Message {
 	out := &tcpproxyv3.TcpProxy{StatPrefix: StatPrefix(t.StatPrefix), IdleTimeout: duration(t.IdleTimeout)}
+	if t.MaxConnectAttempts > 0 {
+		out.MaxConnectAttempts = wrapperspb.UInt32(t.MaxConnectAttempts)
+	}
+	out.HashPolicy = connectionHash(t.Hash)
 	if len(t.Clusters) == 1 {
 		out.ClusterSpecifier = &tcpproxyv3.TcpProxy_Cluster{Cluster: t.Clusters[0].Cluster}
 		return out
@@ -175,14 +179,14 @@ func connectionManager(h *ir.HTTP) proto.Message {
 		out.SetCurrentClientCertDetails = &hcmv3.HttpConnectionManager_SetCurrentClientCertDetails{Uri: true}
 	}
 	for _, f := range httpFilters {
-		if m := f.config(h); m != nil {
-			out.HttpFilters = append(out.HttpFilters, &hcmv3.HttpFilter{
-				Name:       f.name,
-				ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: m},
 		if f.name == faultFilters {
 			out.HttpFilters = append(out.HttpFilters, faults(h)...)
 			continue
 		}
+		if m := f.config(h); m != nil {
+			out.HttpFilters = append(out.HttpFilters, &hcmv3.HttpFilter{
+				Name:       f.name,
+				ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: m},
 			})
 		}
 	}

@@ -168,6 +168,8 @@ func forward(f *ir.Forward, m *ir.RouteMatch) *routev3.RouteAction {
 			out.PrefixRewrite = *p.Prefix
 		}
 	}
+	out.RetryPolicy = retry(f.Retry)
+	out.HashPolicy = routeHashes(f.Hash)
 	for _, x := range f.Mirrors {
 		mirror := &routev3.RouteAction_RequestMirrorPolicy{Cluster: x.Cluster}
 		if x.Fraction != nil {

@@ -52,7 +52,8 @@ type Address struct {
 	Port    uint32 `json:"port"`
 }
 
-// Chain handles the connections that its Match selects; HTTP or TCP is set.
+// Chain handles the connections that its Match selects; HTTP or TCP is set, or
+// neither, which closes them.
 type Chain struct {
 	Name  string     `json:"name,omitempty"`
 	Match ChainMatch `json:"match,omitzero"`
@@ -61,9 +62,9 @@ type Chain struct {
 	// FilterState records facts of the TLS handshake for later matching: key to
 	// format string, such as %DOWNSTREAM_PEER_URI_SAN%.
 	FilterState map[string]string `json:"filterState,omitempty"`
-}
 	// ConnectionLimit closes connections above it.
 	ConnectionLimit *TokenBucket `json:"connectionLimit,omitempty"`
+}
 
 // ChainMatch selects connections. All set fields must hold.
 type ChainMatch struct {
@@ -82,16 +83,20 @@ type HTTP struct {
 	IdleTimeout           *time.Duration `json:"idleTimeout,omitempty"`
 	StreamIdleTimeout     *time.Duration `json:"streamIdleTimeout,omitempty"`
 	RequestHeadersTimeout *time.Duration `json:"requestHeadersTimeout,omitempty"`
-}
 	// Limited: some route has a Limit.
 	Limited bool    `json:"limited,omitempty"`
 	Faults  []Fault `json:"faults,omitempty"` // in order
+}
 
 // TCPProxy forwards bytes.
 type TCPProxy struct {
 	StatPrefix  string         `json:"statPrefix"`
 	Clusters    []WeightedRef  `json:"clusters"` // one or more
 	IdleTimeout *time.Duration `json:"idleTimeout,omitempty"`
+	// MaxConnectAttempts is how often connecting is tried; 0 is once.
+	MaxConnectAttempts uint32 `json:"maxConnectAttempts,omitempty"`
+	// Hash is SourceIP or State; nil is neither.
+	Hash *Hash `json:"hash,omitempty"`
 }
 
 // WeightedRef names a cluster and its share of the sum of weights.
@@ -118,13 +123,13 @@ type Route struct {
 	Direct          *Direct    `json:"direct,omitempty"`
 	RequestHeaders  HeaderOps  `json:"requestHeaders,omitzero"`
 	ResponseHeaders HeaderOps  `json:"responseHeaders,omitzero"`
+	// Limit takes effect where the HTTP of the chain is Limited.
+	Limit *RequestLimit `json:"limit,omitempty"`
 }
 
 // RouteMatch selects requests. Exactly one of Path, Prefix and Regex is set.
 type RouteMatch struct {
 	Path    string       `json:"path,omitempty"`
-	// Limit takes effect where the HTTP of the chain is Limited.
-	Limit *RequestLimit `json:"limit,omitempty"`
 	Prefix  string       `json:"prefix,omitempty"`
 	Regex   string       `json:"regex,omitempty"` // RE2, whole path
 	Method  string       `json:"method,omitempty"`
@@ -167,6 +172,8 @@ type Forward struct {
 	AutoHostRewrite bool           `json:"autoHostRewrite,omitempty"`
 	PathRewrite     *PathRewrite   `json:"pathRewrite,omitempty"`
 	Mirrors         []Mirror       `json:"mirrors,omitempty"`
+	Retry           *Retry         `json:"retry,omitempty"`
+	Hash            []Hash         `json:"hash,omitempty"` // all that a request has count together
 }
 
 // PathRewrite changes the path: the whole of it, or the matched prefix.
@@ -229,6 +236,16 @@ type Cluster struct {
 	Endpoints      []Endpoint     `json:"endpoints,omitempty"`  // of Static and StrictDNS
 	BindSource     string         `json:"bindSource,omitempty"` // source address of connections
 	Socket         string         `json:"socket,omitempty"`     // unix socket instead of Endpoints
+	Limits         Limits         `json:"limits,omitzero"`
+	Outliers       *Outliers      `json:"outliers,omitempty"`
+	HealthChecks   []HealthCheck  `json:"healthChecks,omitempty"`
+	Balancer       *Balancer      `json:"balancer,omitempty"`
+	// LocalityWeighted makes the weights of localities count.
+	LocalityWeighted bool `json:"localityWeighted,omitempty"`
+	// PanicThreshold is the percentage of healthy endpoints below which all are
+	// used, or with FailOnPanic none.
+	PanicThreshold *float64 `json:"panicThreshold,omitempty"`
+	FailOnPanic    bool     `json:"failOnPanic,omitempty"`
 }
 
 // ClusterHTTP limits connections of an HTTP cluster.
@@ -242,6 +259,8 @@ type ClusterHTTP struct {
 type ClusterLoad struct {
 	Cluster    string     `json:"cluster"`
 	Localities []Locality `json:"localities,omitempty"`
+	// Overprovisioning is in percent; 0 is Envoy's default.
+	Overprovisioning uint32 `json:"overprovisioning,omitempty"`
 }
 
 // Locality is a group of endpoints with a place and a priority, 0 first.

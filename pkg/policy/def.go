@@ -71,9 +71,16 @@ type Hooks[S, C any] struct {
 	// Route writes the configuration of a route that a policy named by itself.
 	// It runs after Outbound, only for routes with a configuration of their own,
 	// which does not contain the one of the destination.
-	Route func(C, *ir.Route)
+	Route func(C, Dest, *ir.Route)
 	// Cluster writes the configuration for a backend into its cluster.
 	Cluster func(C, Dest, *ir.Cluster)
+	// Place says how the endpoints of a backend are arranged. Where no policy
+	// applies they are as the zero ir.Placement says.
+	Place func(C, *Placing)
+	// Labels names what Place and others look at: labels of the client's
+	// Dataplane, which are then part of what tells audiences apart, and labels of
+	// endpoints, which Envoy is then told.
+	Labels func(C) Labels
 	// Inbound writes the configuration of one inbound.
 	Inbound func(InboundRules[C], *Inbound)
 	// Proxy writes the configuration of the whole proxy (spec.default).
@@ -92,8 +99,10 @@ type Def struct {
 	merge    func([]item) any
 	zero     any
 	outbound func(any, *Outbound)
-	route    func(any, *ir.Route)
+	route    func(any, Dest, *ir.Route)
 	cluster  func(any, Dest, *ir.Cluster)
+	place    func(any, *Placing)
+	labels   func(any) Labels
 	inbound  func([]*ruleEntry, *Inbound)
 	proxy    func(any, *ir.Config)
 	reads    func(any, *Reads)
@@ -172,7 +181,13 @@ func Define[S, C any](names resource.Names, h Hooks[S, C]) *Def {
 		d.outbound = func(c any, o *Outbound) { h.Outbound(*c.(*C), o) }
 	}
 	if h.Route != nil {
-		d.route = func(c any, r *ir.Route) { h.Route(*c.(*C), r) }
+		d.route = func(c any, to Dest, r *ir.Route) { h.Route(*c.(*C), to, r) }
+	}
+	if h.Place != nil {
+		d.place = func(c any, p *Placing) { h.Place(*c.(*C), p) }
+	}
+	if h.Labels != nil {
+		d.labels = func(c any) Labels { return h.Labels(*c.(*C)) }
 	}
 	if h.Cluster != nil {
 		d.cluster = func(c any, b Dest, cl *ir.Cluster) { h.Cluster(*c.(*C), b, cl) }

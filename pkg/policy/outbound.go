@@ -20,6 +20,8 @@ type Outbound struct {
 	// Backends is every destination that the listener or the routes send to, in
 	// order of first use: the clusters that must exist.
 	Backends []Dest
+	// Routed tells that a route policy for HTTP applies.
+	Routed bool
 
 	rules  *OutboundRules
 	known  map[string]Dest         // by cluster name
@@ -76,13 +78,14 @@ func (r *Reads) Route(policy resource.KRI) {
 // OutboundRules are the matched policies about outbounds, and how to find
 // destinations. Methods may be called concurrently if the Resolver allows it.
 type OutboundRules struct {
-	to  *matchedTo
-	res Resolver
+	to     *matchedTo
+	res    Resolver
+	client map[string]string
 }
 
 // BuildOutbound prepares the rules of an audience. It does no work by itself.
 func BuildOutbound(m *Matched, res Resolver) *OutboundRules {
-	return &OutboundRules{to: m.out, res: res}
+	return &OutboundRules{to: m.out, res: res, client: m.client()}
 }
 
 // Digest identifies everything that Outbound reads for d: policies, resolved
@@ -141,7 +144,7 @@ func (r *OutboundRules) Outbound(o *Outbound) {
 				continue
 			}
 			if entries := r.to.forRoute(di, owner); entries != nil {
-				di.route(r.to.join(di, entries).conf, route)
+				di.route(r.to.join(di, entries).conf, o.Dest, route)
 			}
 		}
 	}
@@ -233,6 +236,7 @@ func (o *Outbound) collectBackends() {
 type matchedTo struct {
 	ix      *Index
 	entries [][]*toEntry // per def, ascending
+	labels  Labels       // of all entries
 	digest  Digest
 	joined  sync.Map // per def and list of entries → *merged
 }
@@ -256,6 +260,7 @@ func (ix *Index) outbound(s set) *matchedTo {
 		}
 	}
 	m.digest = h.sum()
+	m.collectLabels()
 	got, _ := ix.outbounds.LoadOrStore(string(only), m)
 	return got.(*matchedTo)
 }

@@ -12,7 +12,10 @@ import (
 type Proxy struct {
 	Meta     *resource.Meta
 	Sections []Section // its inbounds, then the listeners of a zone proxy
-	Gateway  bool      // delegated gateway: no inbounds, but policies for clients apply
+	// Tags of a delegated gateway, which come before labels where a policy asks
+	// what kind of client a proxy is.
+	Tags    map[string]string
+	Gateway bool // delegated gateway: no inbounds, but policies for clients apply
 }
 
 // Section is one inbound, or one listener of a zone proxy.
@@ -26,7 +29,7 @@ type Section struct {
 // ProxyOf reads a resource of kind Dataplane.
 func ProxyOf(dp *resource.Object) *Proxy {
 	n := resource.SpecOf[mesh_proto.Dataplane](dp).GetNetworking()
-	p := &Proxy{Meta: &dp.Meta, Gateway: n.GetGateway() != nil}
+	p := &Proxy{Meta: &dp.Meta, Gateway: n.GetGateway() != nil, Tags: n.GetGateway().GetTags()}
 	section := func(name, address string, port uint32, zoneProxy bool) {
 		if name == "" {
 			name = strconv.FormatUint(uint64(port), 10)
@@ -113,7 +116,17 @@ func (p *Proxy) has(section string) bool {
 
 // OutboundDigest identifies everything the matched policies say about
 // outbounds: proxies with equal digests have equal OutboundRules.
-func (m *Matched) OutboundDigest() Digest { return m.out.digest }
+func (m *Matched) OutboundDigest() Digest {
+	if len(m.out.labels.Client) == 0 {
+		return m.out.digest
+	}
+	h := new(hash).digest(m.out.digest)
+	for _, key := range m.out.labels.Client {
+		v, ok := m.proxy.label(key)
+		h.text(v).number(boolRank(ok))
+	}
+	return h.sum()
+}
 
 // InboundDigest identifies everything the matched policies say about the
 // proxy's inbounds and about the proxy as a whole, given its Proxy.

@@ -72,7 +72,7 @@ func sample(s *seen) *policy.Def {
 		Matches:  policy.LooseMatches,
 		Outbound: func(c sampleConf, o *policy.Outbound) { s.outbound = append(s.outbound, text(c)) },
 		Cluster:  func(c sampleConf, b policy.Dest, cl *ir.Cluster) { s.cluster = append(s.cluster, text(c)) },
-		Route:    func(c sampleConf, r *ir.Route) { s.route = append(s.route, text(c)) },
+		Route:    func(c sampleConf, _ policy.Dest, r *ir.Route) { s.route = append(s.route, text(c)) },
 		Inbound: func(r policy.InboundRules[sampleConf], in *policy.Inbound) {
 			for _, rule := range r.List {
 				s.inbound = append(s.inbound, text(rule.Conf))

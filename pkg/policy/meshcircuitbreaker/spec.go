@@ -114,6 +114,8 @@ var Def = policy.Define(resource.Names{
 	To:       []resource.Type{policy.Mesh, policy.MeshService, policy.MeshExternalService, policy.MeshMultiZoneService},
 	HasRules: true,
 	Validate: validate,
+	Cluster:  cluster,
+	Inbound:  inbound,
 })
 
 func bodies(s *Spec) policy.Bodies[Conf] {

@@ -90,4 +90,5 @@ var Def = policy.Define(resource.Names{
 	},
 	To:       []resource.Type{policy.Mesh, policy.MeshService, policy.MeshExternalService, policy.MeshMultiZoneService},
 	Validate: validate,
+	Cluster:  cluster,
 })

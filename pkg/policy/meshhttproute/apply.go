@@ -22,6 +22,7 @@ func outbound(c Conf, o *policy.Outbound) {
 	if !o.HTTP() {
 		return
 	}
+	o.Routed = true
 	list, catchAll := candidates(c)
 	var routes []*ir.Route
 	for _, cand := range list {

@@ -193,4 +193,9 @@ var Def = policy.Define(resource.Names{
 		policy.MeshMultiZoneService, policy.MeshHTTPRoute,
 	},
 	Validate: validate,
+	Outbound: outbound,
+	Route:    route,
+	Cluster:  cluster,
+	Place:    place,
+	Labels:   labels,
 })

@@ -125,4 +125,7 @@ var Def = policy.Define(resource.Names{
 		policy.MeshMultiZoneService, policy.MeshHTTPRoute,
 	},
 	Validate: validate,
+	Outbound: outbound,
+	Route:    route,
+	Labels:   labels,
 })

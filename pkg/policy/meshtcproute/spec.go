@@ -50,6 +50,8 @@ var Def = policy.Define(resource.Names{
 	To:       []resource.Type{policy.MeshService, policy.MeshExternalService, policy.MeshMultiZoneService},
 	Validate: validate,
 	Merge:    merge,
+	Outbound: outbound,
+	Reads:    reads,
 })
 
 func bodies(s *Spec) policy.Bodies[Rule] {

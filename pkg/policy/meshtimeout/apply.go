@@ -59,7 +59,7 @@ func (c Conf) toRoutes(rc *ir.RouteConfig) {
 
 // route overrides a route that a policy names. Its request timeout does not
 // come from the destination's conf, its stream idle timeout does when not set.
-func route(c Conf, r *ir.Route) {
+func route(c Conf, _ policy.Dest, r *ir.Route) {
 	if r.Forward == nil {
 		return
 	}

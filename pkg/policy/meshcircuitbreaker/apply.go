@@ -1,0 +1,86 @@
+package meshcircuitbreaker
+
+import (
+	"math"
+
+	"github.com/atoll-mesh/atoll/pkg/ir"
+	"github.com/atoll-mesh/atoll/pkg/policy"
+)
+
+func cluster(c Conf, _ policy.Dest, cl *ir.Cluster) { c.apply(cl) }
+
+func inbound(rules policy.InboundRules[Conf], in *policy.Inbound) {
+	if c, ok := rules.CatchAll(); ok {
+		for _, cl := range in.Clusters {
+			c.apply(cl)
+		}
+	}
+}
+
+func (c Conf) apply(cl *ir.Cluster) {
+	if l := c.ConnectionLimits; l != nil {
+		cl.Limits = ir.Limits{
+			Connections: l.MaxConnections, ConnectionPools: l.MaxConnectionPools,
+			PendingRequests: l.MaxPendingRequests, Requests: l.MaxRequests, Retries: l.MaxRetries,
+		}
+	}
+	o := c.OutlierDetection
+	if o == nil || o.Disabled != nil && *o.Disabled || o.Detectors == nil {
+		return
+	}
+	cl.Outliers = o.outliers()
+	if o.HealthyPanicThreshold != nil {
+		if v, ok := o.HealthyPanicThreshold.Float(); ok {
+			cl.PanicThreshold = &v
+		}
+	}
+}
+
+func (o *OutlierDetection) outliers() *ir.Outliers {
+	d := o.Detectors
+	out := &ir.Outliers{
+		Interval:           o.Interval.Get(),
+		BaseEjection:       o.BaseEjectionTime.Get(),
+		MaxEjectionPercent: o.MaxEjectionPercent,
+		Failures:           d.TotalFailures.count(),
+		GatewayFailures:    d.GatewayFailures.count(),
+		LocalFailures:      d.LocalOriginFailures.count(),
+	}
+	// Failures to connect are counted by themselves only when split, which who
+	// asks for their number wants unless told otherwise.
+	out.SplitLocal = out.LocalFailures != nil
+	if o.SplitExternalAndLocalErrors != nil {
+		out.SplitLocal = *o.SplitExternalAndLocalErrors
+	}
+	if s := d.SuccessRate; s != nil {
+		out.SuccessRate = &ir.SuccessRate{
+			MinimumHosts: s.MinimumHosts, RequestVolume: s.RequestVolume,
+			Deviations: thousandths(s.StandardDeviationFactor),
+		}
+	}
+	if f := d.FailurePercentage; f != nil {
+		out.Percentage = &ir.FailurePercentage{
+			MinimumHosts: f.MinimumHosts, RequestVolume: f.RequestVolume, Threshold: f.Threshold,
+		}
+	}
+	return out
+}
+
+func (c *Consecutive) count() *uint32 {
+	if c == nil {
+		return nil
+	}
+	return c.Consecutive
+}
+
+func thousandths(v *policy.IntOrString) *uint32 {
+	if v == nil {
+		return nil
+	}
+	f, ok := v.Float()
+	if !ok {
+		return nil // refused by validate
+	}
+	n := uint32(min(math.Round(f*1000), math.MaxUint32))
+	return &n
+}
