@@ -99,7 +99,7 @@ func (z *Zone) Status(zone string) *systemv1.ZoneSync {
 const (
 	backoffFirst  = 250 * time.Millisecond
 	backoffGrowth = 1.5
-	backoffMax    = 10 * time.Second
+	backoffMax    = 5 * time.Second // a global that is back has its zones back within ten seconds
 )
 
 // Run connects to the global again and again until ctx ends. Only the leader of
