@@ -20,6 +20,7 @@ import (
 
 // TestFaults lets one world live through one fault after the other.
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	var cable *relay // between west and the global
 	w := clustertest.Start(t, clustertest.Options{Zone: func(t testing.TB, name string, global *cluster.ControlPlane) []string {
 		if name != "west" {

@@ -11,9 +11,9 @@ import (
 // and nobody is told, as when a cable is pulled.
 type relay struct {
 	listener net.Listener
-	target   string
 
 	mu     sync.Mutex
+	target string
 	whole  *sync.Cond // signals a change of cut, or the end
 	cut    bool
 	closed bool
@@ -40,6 +40,13 @@ func (r *relay) address() string { return r.listener.Addr().String() }
 func (r *relay) Cut()  { r.set(true, false) }
 func (r *relay) Heal() { r.set(false, false) }
 
+// Lead sends new connections elsewhere, as a load balancer does.
+func (r *relay) Lead(target string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.target = target
+}
+
 func (r *relay) set(cut, closed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -47,13 +54,14 @@ func (r *relay) set(cut, closed bool) {
 	r.whole.Broadcast()
 }
 
-// pass waits for a network.
-func (r *relay) pass() {
+// pass waits for a network and returns where it leads.
+func (r *relay) pass() (target string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for r.cut && !r.closed {
 		r.whole.Wait()
 	}
+	return r.target
 }
 
 func (r *relay) accept() {
@@ -68,8 +76,7 @@ func (r *relay) accept() {
 
 func (r *relay) connect(from net.Conn) {
 	defer from.Close()
-	r.pass()
-	to, err := net.Dial("tcp", r.target)
+	to, err := net.Dial("tcp", r.pass())
 	if err != nil {
 		return
 	}
