@@ -13,8 +13,9 @@ import (
 	systemv1 "github.com/atoll-mesh/atoll/api/kuma/system/v1alpha1"
 )
 
-// api makes the server of REST. zoneSync tells how far a zone's sync is.
-func (p *plane) api(zoneSync func(zone string) *systemv1.ZoneSync) (*rest.Server, error) {
+// api makes the server of REST. zoneSync tells how far a zone's sync is, proxies
+// how they are reached.
+func (p *plane) api(zoneSync func(zone string) *systemv1.ZoneSync, proxies func(*rest.Config)) (*rest.Server, error) {
 	c := p.cfg.APIServer
 	authn := &auth.Authenticator{LocalhostIsAdmin: c.Authn.LocalhostIsAdmin, SkipTokens: func(r *http.Request) bool { return r.URL.Path == "/" }}
 	var tokens *auth.Tokens
@@ -22,7 +23,7 @@ func (p *plane) api(zoneSync func(zone string) *systemv1.ZoneSync) (*rest.Server
 		authn.Tokens = p.tokens
 		tokens = p.tokens
 	}
-	handler := rest.New(rest.Config{
+	settings := rest.Config{
 		View: p.view, Store: p.store, Kinds: p.kinds, Site: p.site,
 		Auth: authn, Access: p.access(), Tokens: tokens,
 		MeshDefaults: p.defaults.For, ZoneSync: zoneSync,
@@ -31,10 +32,12 @@ func (p *plane) api(zoneSync func(zone string) *systemv1.ZoneSync) (*rest.Server
 		BasePath:                c.BasePath, RootURL: c.RootURL, CORSAllowedDomains: c.CORSAllowedDomains,
 		MaxBodyBytes: c.MaxBodyBytes,
 		Hostname:     p.hostname, InstanceID: p.instance, Settings: p.cfg.Masked(),
-		Log: p.log, Metrics: p.metrics,
-	})
+		Compile: p.compileInputs(),
+		Log:     p.log, Metrics: p.metrics,
+	}
+	proxies(&settings)
 	s := &rest.Server{
-		Handler: handler, Log: p.log,
+		Handler: rest.New(settings), Log: p.log,
 		Timeouts: rest.Timeouts{
 			ReadHeader: c.ReadHeaderTimeout.Duration, Read: c.ReadTimeout.Duration,
 			Write: c.WriteTimeout.Duration, Idle: c.IdleTimeout.Duration,
@@ -54,8 +57,8 @@ func (p *plane) api(zoneSync func(zone string) *systemv1.ZoneSync) (*rest.Server
 }
 
 // serveAPI opens the sockets of REST and serves them.
-func (p *plane) serveAPI(run runFunc, zoneSync func(zone string) *systemv1.ZoneSync) error {
-	s, err := p.api(zoneSync)
+func (p *plane) serveAPI(run runFunc, zoneSync func(zone string) *systemv1.ZoneSync, proxies func(*rest.Config)) error {
+	s, err := p.api(zoneSync, proxies)
 	if err != nil {
 		return err
 	}

@@ -176,14 +176,15 @@ func (p *plane) diagnostics() *observe.Diagnostics {
 func (p *plane) controlConfig(r ranges) control.Config {
 	c := control.Config{
 		View: p.view, Store: p.store, Log: p.log,
-		Defaults:          p.defaults,
-		DefaultMesh:       !p.site.Federated && !p.cfg.Defaults.SkipMeshCreation,
-		UserTokenKey:      p.cfg.APIServer.Authn.Type == config.AuthTokens,
-		GenerateServices:  true,
-		GenerateWorkloads: true,
-		GracePeriod:       p.cfg.MeshService.DeletionGracePeriod.Duration,
-		ServiceCIDR:       r.services,
-		CleanupAge:        p.cfg.Runtime.Universal.DataplaneCleanupAge.Duration,
+		Defaults:           p.defaults,
+		DefaultMesh:        !p.site.Federated && !p.cfg.Defaults.SkipMeshCreation,
+		UserTokenKey:       p.cfg.APIServer.Authn.Type == config.AuthTokens,
+		HostnameGenerators: !p.cfg.Defaults.SkipHostnameGenerators,
+		GenerateServices:   true,
+		GenerateWorkloads:  true,
+		GracePeriod:        p.cfg.MeshService.DeletionGracePeriod.Duration,
+		ServiceCIDR:        r.services,
+		CleanupAge:         p.cfg.Runtime.Universal.DataplaneCleanupAge.Duration,
 
 		ExternalServiceCIDR: r.external, MultiZoneServiceCIDR: r.multiZone,
 	}

@@ -52,7 +52,7 @@ func (p *plane) runGlobal(run runFunc) error {
 		return server.Serve(listener)
 	})
 	run("insights of zones", global.Run)
-	if err := p.serveAPI(run, global.Status); err != nil {
+	if err := p.serveAPI(run, global.Status, ofGlobal(global, p.view)); err != nil {
 		return err
 	}
 	run("leader", func(ctx context.Context) error {
@@ -65,7 +65,7 @@ func (p *plane) runGlobal(run runFunc) error {
 
 // zoneSync makes the connection to the global, for the leader to run; nil in a
 // zone of its own.
-func (p *plane) zoneSync() (run func(context.Context) error, status func(string) *systemv1.ZoneSync, err error) {
+func (p *plane) zoneSync(admin *kds.Admin) (run func(context.Context) error, status func(string) *systemv1.ZoneSync, err error) {
 	if !p.site.Federated {
 		return nil, nil, nil
 	}
@@ -80,6 +80,7 @@ func (p *plane) zoneSync() (run func(context.Context) error, status func(string)
 			b, err := os.ReadFile(c.KDS.Auth.CPTokenPath)
 			return strings.TrimSpace(string(b)), err
 		},
+		Admin:      admin,
 		InstanceID: p.instance, Version: kdsVersion(), Config: string(p.cfg.Masked()),
 		SkipLabels: c.KDS.Labels.SkipPrefixes, AdoptGlobal: c.KDS.AdoptGlobal, MaxMessage: c.KDS.MaxMsgSize, Log: p.log,
 	})

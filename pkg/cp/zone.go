@@ -26,7 +26,7 @@ func (p *plane) runZone(run runFunc) error {
 	}
 	engine := compile.New(compile.Config{
 		View: p.view, Policies: p.policies, Log: p.log,
-		Settings: compile.Settings{InternalCIDRs: p.cfg.IPAM.KnownInternalCIDRs},
+		Settings: p.compileInputs().Settings,
 	})
 	p.measureCompiler(engine)
 	run("compiler", engine.Run)
@@ -38,11 +38,11 @@ func (p *plane) runZone(run runFunc) error {
 	}
 	run("server for proxies", dp.Run)
 
-	sync, zoneSync, err := p.zoneSync()
+	sync, zoneSync, err := p.zoneSync(answering(dp))
 	if err != nil {
 		return err
 	}
-	if err := p.serveAPI(run, zoneSync); err != nil {
+	if err := p.serveAPI(run, zoneSync, ofZone(dp)); err != nil {
 		return err
 	}
 	run("leader", func(ctx context.Context) error {

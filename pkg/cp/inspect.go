@@ -1,0 +1,122 @@
+package cp
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	systemv1 "github.com/atoll-mesh/atoll/api/kuma/system/v1alpha1"
+	"github.com/atoll-mesh/atoll/pkg/compile"
+	"github.com/atoll-mesh/atoll/pkg/config"
+	"github.com/atoll-mesh/atoll/pkg/dpserver"
+	"github.com/atoll-mesh/atoll/pkg/kds"
+	"github.com/atoll-mesh/atoll/pkg/kind"
+	"github.com/atoll-mesh/atoll/pkg/resource"
+	"github.com/atoll-mesh/atoll/pkg/rest"
+	"github.com/atoll-mesh/atoll/pkg/view"
+)
+
+// compileInputs is what configuration is made of here.
+func (p *plane) compileInputs() compile.Inputs {
+	return compile.Inputs{
+		Policies: p.policies, Site: p.site,
+		Settings: compile.Settings{InternalCIDRs: p.cfg.IPAM.KnownInternalCIDRs},
+	}
+}
+
+// ofZone has REST know and ask the proxies that a server serves.
+func ofZone(dp *dpserver.Server) func(*rest.Config) {
+	return func(c *rest.Config) {
+		c.ProxyInfo = dpserver.InfoOf
+		c.AskProxy = func(ctx context.Context, o *resource.Object, q rest.ProxyQuestion) ([]byte, error) {
+			switch q.Ask {
+			case rest.AskConfig:
+				return dp.ConfigDump(ctx, o.ID, q.IncludeEDS)
+			case rest.AskStats:
+				return dp.Stats(ctx, o.ID, q.UsedOnly, q.JSON)
+			}
+			return dp.Clusters(ctx, o.ID, q.JSON)
+		}
+	}
+}
+
+// ofGlobal has REST ask proxies through their zones.
+func ofGlobal(g *kds.Global, v *view.View) func(*rest.Config) {
+	return func(c *rest.Config) {
+		c.AskProxy = func(ctx context.Context, o *resource.Object, q rest.ProxyQuestion) ([]byte, error) {
+			zone := o.Zone()
+			if zone == "" {
+				zone, _, _ = strings.Cut(o.Name, ".")
+			}
+			question := kds.AdminQuestion{
+				Type: string(o.Type), Mesh: o.Mesh, Name: nameInZone(v.Snapshot(), zone, o),
+				IncludeEDS: q.IncludeEDS, UsedOnly: q.UsedOnly, JSON: q.JSON,
+			}
+			switch q.Ask {
+			case rest.AskConfig:
+				return g.AskConfig(ctx, zone, question)
+			case rest.AskStats:
+				return g.AskStats(ctx, zone, question)
+			}
+			return g.AskClusters(ctx, zone, question)
+		}
+	}
+}
+
+// nameInZone is the name under which a zone stores what it sent: on Kubernetes
+// the namespace belongs to it.
+func nameInZone(s *view.Snapshot, zone string, o *resource.Object) string {
+	name := o.DisplayName()
+	insight := s.Get(resource.ID{Type: kind.ZoneInsight, Name: zone})
+	if insight == nil || o.Namespace() == "" {
+		return name
+	}
+	subs := resource.SpecOf[systemv1.ZoneInsight](insight).GetSubscriptions()
+	if len(subs) == 0 {
+		return name
+	}
+	var cfg struct {
+		Store struct {
+			Type string `json:"type"`
+		} `json:"store"`
+	}
+	// A zone whose settings cannot be read is taken for one that is not on Kubernetes.
+	if err := json.Unmarshal([]byte(subs[len(subs)-1].GetConfig()), &cfg); err == nil && cfg.Store.Type == config.StoreKubernetes {
+		name += "." + o.Namespace()
+	}
+	return name
+}
+
+// answering has a zone answer the global's questions about proxies.
+func answering(dp *dpserver.Server) *kds.Admin {
+	id := func(q kds.AdminQuestion) (resource.ID, error) {
+		if q.Type != "" && q.Type != string(kind.Dataplane) {
+			return resource.ID{}, fmt.Errorf("%s: only resources of type Dataplane have a proxy to ask", q.Type)
+		}
+		return resource.ID{Type: kind.Dataplane, Mesh: q.Mesh, Name: q.Name}, nil
+	}
+	return &kds.Admin{
+		Config: func(ctx context.Context, q kds.AdminQuestion) ([]byte, error) {
+			proxy, err := id(q)
+			if err != nil {
+				return nil, err
+			}
+			return dp.ConfigDump(ctx, proxy, q.IncludeEDS)
+		},
+		Stats: func(ctx context.Context, q kds.AdminQuestion) ([]byte, error) {
+			proxy, err := id(q)
+			if err != nil {
+				return nil, err
+			}
+			return dp.Stats(ctx, proxy, q.UsedOnly, q.JSON)
+		},
+		Clusters: func(ctx context.Context, q kds.AdminQuestion) ([]byte, error) {
+			proxy, err := id(q)
+			if err != nil {
+				return nil, err
+			}
+			return dp.Clusters(ctx, proxy, q.JSON)
+		},
+	}
+}
