@@ -9,28 +9,52 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
+	"runtime"
+	"strconv"
 	"strings"
+
+	"github.com/atoll-mesh/atoll/pkg/observe"
 )
 
 // client speaks the REST API of one control plane.
 type client struct {
-	base  string
-	token string
-	http  *http.Client
-	kinds []kindInfo // as far as asked for
+	base    string
+	token   string
+	headers map[string]string
+	http    *http.Client
+	kinds   []kindInfo // as far as asked for
 }
 
 // kindInfo is what GET /_resources says of a kind.
 type kindInfo struct {
-	Name      string `json:"name"`
-	Scope     string `json:"scope"`
-	ReadOnly  bool   `json:"readOnly"`
-	Path      string `json:"path"`
-	Singular  string `json:"singularDisplayName"`
-	ShortName string `json:"shortName"`
+	Name                string   `json:"name"`
+	Scope               string   `json:"scope"`
+	ReadOnly            bool     `json:"readOnly"`
+	Path                string   `json:"path"`
+	Display             string   `json:"singularDisplayName"`
+	Singular            string   `json:"singular"`
+	Aliases             []string `json:"aliases"`
+	ShortName           string   `json:"shortName"`
+	IncludeInFederation bool     `json:"includeInFederation"`
+	AdminOnly           bool     `json:"adminOnly"`
+	Policy              *struct {
+		IsTargetRef bool `json:"isTargetRef"`
+	} `json:"policy"`
+}
+
+// named tells whether people may mean the kind by a word, in lower case.
+func (k kindInfo) named(word string) bool {
+	plain := strings.ReplaceAll(word, "-", "")
+	for _, name := range append([]string{k.Path, k.Name, k.Singular, k.ShortName, strings.ReplaceAll(k.Display, " ", "-")}, k.Aliases...) {
+		if name = strings.ToLower(name); name != "" && (word == name || plain == strings.ReplaceAll(name, "-", "")) {
+			return true
+		}
+	}
+	return false
 }
 
 func (k kindInfo) itemPath(mesh, name string) string {
@@ -85,6 +109,9 @@ func (p *problem) code() int {
 
 // connect makes the client from flags, environment and context.
 func (a *app) connect() (*client, error) {
+	if a.timeout <= 0 {
+		return nil, failWith(exitUsage, "--api-timeout must be greater than 0, got %s", a.timeout)
+	}
 	cfg, err := a.loadConfig()
 	if err != nil {
 		return nil, err
@@ -114,6 +141,9 @@ func (a *app) connect() (*client, error) {
 	}
 	if a.caFile != "" {
 		cp.CACertFile = a.caFile
+	}
+	if a.clientCert != "" {
+		cp.ClientCertFile, cp.ClientKeyFile = a.clientCert, a.clientKey
 	}
 	cp.SkipVerify = cp.SkipVerify || a.skipVerify
 	return newClient(cp, a)
@@ -145,15 +175,59 @@ func newClient(cp controlPlane, a *app) (*client, error) {
 			return nil, failWith(exitUsage, "CA file %s holds no PEM certificate", cp.CACertFile)
 		}
 	}
+	if cp.ClientCertFile != "" || cp.ClientKeyFile != "" {
+		pair, err := tls.LoadX509KeyPair(cp.ClientCertFile, cp.ClientKeyFile)
+		if err != nil {
+			return nil, failWith(exitUsage, "client certificate: %w", err)
+		}
+		t.TLSClientConfig.Certificates = []tls.Certificate{pair}
+	}
 	return &client{
-		base:  strings.TrimSuffix(cp.URL, "/"),
-		token: token,
-		http:  &http.Client{Transport: t, Timeout: a.timeout},
+		base:    strings.TrimSuffix(cp.URL, "/"),
+		token:   token,
+		headers: cp.Headers,
+		http:    &http.Client{Transport: t, Timeout: a.timeout},
 	}, nil
+}
+
+// answer is what came back with status 2xx.
+type answer struct {
+	body     []byte
+	header   http.Header
+	revision uint64 // of the store, as of this answer; 0: not said
 }
 
 // do makes one call. Answers other than 2xx are a *problem with an exit code.
 func (c *client) do(ctx context.Context, method, path string, body []byte) ([]byte, error) {
+	a, err := c.call(ctx, method, path, body, nil)
+	return a.body, err
+}
+
+// call is do with headers.
+func (c *client) call(ctx context.Context, method, path string, body []byte, header http.Header) (answer, error) {
+	resp, err := c.send(ctx, method, path, body, header)
+	if err != nil {
+		return answer{}, err
+	}
+	defer resp.Body.Close()
+	content, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return answer{}, failWith(exitUnreachable, "the answer of %s broke off: %w", c.base, err)
+	}
+	if resp.StatusCode/100 != 2 {
+		return answer{}, problemOf(resp, method, path, content)
+	}
+	revision, _ := strconv.ParseUint(resp.Header.Get(revisionHeader), 10, 64)
+	return answer{content, resp.Header, revision}, nil
+}
+
+// Headers that carry revisions of the store.
+const (
+	revisionHeader    = "Atoll-Revision"
+	minRevisionHeader = "Atoll-Min-Revision"
+)
+
+func (c *client) send(ctx context.Context, method, path string, body []byte, header http.Header) (*http.Response, error) {
 	target := path
 	if !strings.HasPrefix(path, "http") { // "next" of a list is absolute
 		target = c.base + path
@@ -166,26 +240,32 @@ func (c *client) do(ctx context.Context, method, path string, body []byte) ([]by
 		req.Header.Set("Content-Type", "application/json")
 	}
 	req.Header.Set("Accept", "application/json, text/plain")
-	req.Header.Set("User-Agent", "atollctl")
+	req.Header.Set("User-Agent", fmt.Sprintf("atollctl/%s (%s; %s)", observe.ReadBuild().Version, runtime.GOOS, runtime.GOARCH))
+	for name, value := range c.headers {
+		req.Header.Set(name, value)
+	}
+	for name, values := range header {
+		req.Header[name] = values
+	}
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err() // the person at the keyboard had enough
+		}
 		return nil, failWith(exitUnreachable, "no answer from the control plane: %w\nIs it running? Name another one with --server URL", err)
 	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return nil, failWith(exitUnreachable, "the answer of %s broke off: %w", c.base, err)
-	}
-	if resp.StatusCode/100 == 2 {
-		return answer, nil
-	}
+	return resp, nil
+}
+
+// problemOf reads an error answer.
+func problemOf(resp *http.Response, method, path string, content []byte) error {
 	p := &problem{}
-	if json.Unmarshal(answer, p) != nil || p.Title == "" {
+	if json.Unmarshal(content, p) != nil || p.Title == "" {
 		p.Title = fmt.Sprintf("%s %s answered %s", method, path, resp.Status)
-		p.Detail = strings.TrimSpace(string(answer))
+		p.Detail = strings.TrimSpace(string(content))
 	}
 	p.Status = resp.StatusCode
 	hint := ""
@@ -196,9 +276,9 @@ func (c *client) do(ctx context.Context, method, path string, body []byte) ([]by
 		hint = "\nGive a token that may do this with --token or --token-file"
 	}
 	if hint != "" {
-		return nil, &exitError{p.code(), fmt.Errorf("%w%s", p, hint)}
+		return &exitError{p.code(), fmt.Errorf("%w%s", p, hint)}
 	}
-	return nil, &exitError{p.code(), p}
+	return &exitError{p.code(), p}
 }
 
 func (c *client) get(ctx context.Context, path string, into any) error {
@@ -212,52 +292,124 @@ func (c *client) get(ctx context.Context, path string, into any) error {
 	return nil
 }
 
-// kindByName finds a kind by type, path segment, singular or short name.
-func (c *client) kindByName(ctx context.Context, name string) (kindInfo, error) {
+// allKinds lists the kinds of the server.
+func (c *client) allKinds(ctx context.Context) ([]kindInfo, error) {
 	if c.kinds == nil {
 		var answer struct{ Resources []kindInfo }
 		if err := c.get(ctx, "/_resources", &answer); err != nil {
-			return kindInfo{}, err
+			return nil, err
 		}
 		c.kinds = answer.Resources
 	}
-	want := strings.ToLower(name)
-	for _, k := range c.kinds {
-		plural, typeName := k.Path, strings.ToLower(k.Name)
-		if want == plural || want == typeName || want == k.ShortName || want == strings.ReplaceAll(strings.ToLower(k.Singular), " ", "-") ||
-			strings.ReplaceAll(want, "-", "") == typeName || strings.ReplaceAll(want, "-", "") == plural {
+	return c.kinds, nil
+}
+
+// kindByName finds a kind by type, path segment, singular or short name.
+func (c *client) kindByName(ctx context.Context, name string) (kindInfo, error) {
+	kinds, err := c.allKinds(ctx)
+	if err != nil {
+		return kindInfo{}, err
+	}
+	for _, k := range kinds {
+		if k.named(strings.ToLower(name)) {
 			return k, nil
 		}
 	}
-	return kindInfo{}, failWith(exitUsage, "unknown kind %q; 'atollctl get --help' lists how to name one, %s/_resources lists all", name, c.base)
+	return kindInfo{}, failWith(exitUsage, "unknown kind %q%s; 'atollctl explain' lists all", name, meant(kinds, name))
+}
+
+// meant suggests the kind that a word with a slip may be.
+func meant(kinds []kindInfo, word string) string {
+	best, least := "", 3
+	for _, k := range kinds {
+		for _, name := range []string{k.Path, k.Name, k.Singular} {
+			if d := distance(strings.ToLower(word), strings.ToLower(name)); d < least {
+				best, least = name, d
+			}
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf(", did you mean %q?", best)
+}
+
+// distance counts the letters to insert, remove or replace between two words.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// page is one or all pages of a list.
+type page struct {
+	items    []json.RawMessage
+	total    int
+	next     string // where the next page begins; empty: nowhere
+	revision uint64 // of the store when the first page was read
 }
 
 // list reads all pages of a list, or one page when size is given.
 func (c *client) list(ctx context.Context, path string, query url.Values) (items []json.RawMessage, total int, err error) {
+	p, err := c.pages(ctx, path, query, nil)
+	return p.items, p.total, err
+}
+
+func (c *client) pages(ctx context.Context, path string, query url.Values, header http.Header) (all page, err error) {
+	query = maps.Clone(query)
+	if query == nil {
+		query = url.Values{}
+	}
 	onePage := query.Get("size") != ""
 	if !onePage {
 		query.Set("size", "1000")
 	}
 	next := path + "?" + query.Encode()
 	for next != "" {
-		var page struct {
+		var one struct {
 			Total int
 			Items []json.RawMessage
 			Next  *string
 		}
-		if err := c.get(ctx, next, &page); err != nil {
-			return nil, 0, err
+		got, err := c.call(ctx, http.MethodGet, next, nil, header)
+		if err != nil {
+			return page{}, err
 		}
-		items, total, next = append(items, page.Items...), page.Total, ""
-		if page.Next != nil && !onePage {
-			u, err := url.Parse(*page.Next)
-			if err != nil {
-				return nil, 0, err
-			}
+		if err := json.Unmarshal(got.body, &one); err != nil {
+			return page{}, fmt.Errorf("%s answered something that is not a list: %w", c.base+path, err)
+		}
+		if all.revision == 0 {
+			all.revision = got.revision
+		}
+		all.items, all.total, next = append(all.items, one.Items...), one.Total, ""
+		if one.Next == nil || *one.Next == "" {
+			break
+		}
+		u, err := url.Parse(*one.Next)
+		if err != nil {
+			return page{}, err
+		}
+		if onePage {
+			all.next = u.Query().Get("offset")
+		} else {
 			next = path + "?" + u.RawQuery // the same server, by the way we reach it
 		}
 	}
-	return items, total, nil
+	return all, nil
 }
 
 // isNotFound tells whether err is a 404 of the server.

@@ -25,6 +25,10 @@ type controlPlane struct {
 	TokenFile  string `json:"tokenFile,omitempty"`
 	CACertFile string `json:"caCertFile,omitempty"`
 	SkipVerify bool   `json:"skipVerify,omitempty"`
+
+	ClientCertFile string            `json:"clientCertFile,omitempty"`
+	ClientKeyFile  string            `json:"clientKeyFile,omitempty"`
+	Headers        map[string]string `json:"headers,omitempty"`
 }
 
 type contextEntry struct {
@@ -65,6 +69,9 @@ func (a *app) configPath() string {
 
 func (a *app) loadConfig() (*settings, error) {
 	s := &settings{}
+	if a.noConfig {
+		return s, nil
+	}
 	b, err := os.ReadFile(a.configPath())
 	if os.IsNotExist(err) && a.configFile == "" {
 		return s, nil
@@ -116,6 +123,9 @@ func (a *app) configCmd() *cobra.Command {
 				if s.ControlPlanes[i].Token != "" {
 					s.ControlPlanes[i].Token = "*****"
 				}
+				for name := range s.ControlPlanes[i].Headers {
+					s.ControlPlanes[i].Headers[name] = "*****" // often a secret of a proxy in between
+				}
 			}
 			b, err := json.Marshal(s)
 			if err != nil {
@@ -133,7 +143,8 @@ func (a *app) configCmd() *cobra.Command {
 func (a *app) addPlaneCmd() *cobra.Command {
 	var cp controlPlane
 	var overwrite, skipCheck bool
-	var mesh string
+	var mesh, authType string
+	var authConf map[string]string
 	c := &cobra.Command{
 		Use: "add", Short: "Add a control plane and switch to it",
 		Example: `  atollctl config control-planes add --name local --address http://localhost:5681`,
@@ -151,13 +162,21 @@ func (a *app) addPlaneCmd() *cobra.Command {
 			}
 			// Connection flags of this very call are remembered.
 			cp.Token, cp.TokenFile, cp.CACertFile, cp.SkipVerify = a.token, a.tokenFile, a.caFile, a.skipVerify
-			if cp.TokenFile != "" {
-				if cp.TokenFile, err = filepath.Abs(cp.TokenFile); err != nil {
-					return err
+			cp.ClientCertFile, cp.ClientKeyFile = a.clientCert, a.clientKey
+			switch authType {
+			case "":
+			case "tokens":
+				if cp.Token = authConf["token"]; cp.Token == "" {
+					return failWith(exitUsage, "--auth-type=tokens needs --auth-conf token=TOKEN")
 				}
+			default:
+				return failWith(exitUsage, "unknown --auth-type %q; there is tokens only", authType)
 			}
-			if cp.CACertFile != "" {
-				if cp.CACertFile, err = filepath.Abs(cp.CACertFile); err != nil {
+			for _, file := range []*string{&cp.TokenFile, &cp.CACertFile, &cp.ClientCertFile, &cp.ClientKeyFile} {
+				if *file == "" {
+					continue
+				}
+				if *file, err = filepath.Abs(*file); err != nil {
 					return err
 				}
 			}
@@ -187,6 +206,9 @@ func (a *app) addPlaneCmd() *cobra.Command {
 	}
 	c.Flags().StringVar(&cp.Name, "name", "", "name to remember it by")
 	c.Flags().StringVar(&cp.URL, "address", "", "URL of its API")
+	c.Flags().StringToStringVar(&cp.Headers, "headers", nil, "header to send with every call: name=value")
+	c.Flags().StringVar(&authType, "auth-type", "", "how to authenticate: tokens")
+	c.Flags().StringToStringVar(&authConf, "auth-conf", nil, "settings of --auth-type: token=TOKEN")
 	c.Flags().StringVar(&mesh, "default-mesh", "", "mesh that commands use when none is given")
 	c.Flags().BoolVar(&overwrite, "overwrite", false, "replace one of the same name")
 	c.Flags().BoolVar(&skipCheck, "skip-check", false, "do not ask whether it answers")

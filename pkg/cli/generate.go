@@ -1,25 +1,24 @@
 package cli
 
 import (
-	"bytes"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
 	"github.com/spf13/cobra"
 )
 
 func (a *app) generateCmd() *cobra.Command {
-	return group("generate", "Make tokens and keys",
+	return group("generate", "Make tokens, keys and certificates",
 		`  atollctl generate dataplane-token --name backend-1 --valid-for 720h >token
   atollctl generate zone-token --zone east --valid-for 8760h`,
-		a.dataplaneTokenCmd(), a.zoneTokenCmd(), a.userTokenCmd(), a.signingKeyCmd(), a.publicKeyCmd())
+		a.dataplaneTokenCmd(), a.zoneTokenCmd(), a.userTokenCmd(), a.signingKeyCmd(), a.publicKeyCmd(), a.certificateCmd())
 }
 
 // token asks the server for a token and prints it with nothing around it.
@@ -36,8 +35,12 @@ func (a *app) tokenFrom(cmd *cobra.Command, path string, body any) error {
 		return err
 	}
 	token, err := cl.do(cmd.Context(), "POST", path, b)
+	return a.printToken(string(token), err)
+}
+
+func (a *app) printToken(token string, err error) error {
 	if err == nil {
-		_, err = fmt.Fprintln(a.out, strings.TrimSpace(string(token)))
+		_, err = fmt.Fprintln(a.out, strings.TrimSpace(token))
 	}
 	return err
 }
@@ -51,6 +54,7 @@ func (a *app) dataplaneTokenCmd() *cobra.Command {
 	var name, proxyType, workload string
 	var tags map[string]string
 	var valid time.Duration
+	var off offline
 	c := &cobra.Command{
 		Use:     "dataplane-token",
 		Short:   "Make a token with which a proxy proves who it is",
@@ -60,6 +64,13 @@ func (a *app) dataplaneTokenCmd() *cobra.Command {
 			lists := map[string][]string{}
 			for k, v := range tags {
 				lists[k] = strings.Split(v, "|")
+			}
+			if off.keyPath != "" {
+				mesh := a.mesh
+				if mesh == "" {
+					mesh = "default"
+				}
+				return a.printToken(off.sign(jwt.MapClaims{"Name": name, "Mesh": mesh, "Tags": lists, "Type": proxyType, "Workload": workload}, valid))
 			}
 			return a.tokenFrom(cmd, "/tokens/dataplane", map[string]any{
 				"name": name, "mesh": a.mesh, "tags": lists, "type": proxyType, "workload": workload, "validFor": valid.String(),
@@ -72,6 +83,7 @@ func (a *app) dataplaneTokenCmd() *cobra.Command {
 	c.Flags().StringVar(&workload, "workload", "", "only for Dataplanes of this workload")
 	c.Flags().StringToStringVar(&tags, "tag", nil, "only for Dataplanes with this label: key=value (key=a|b: one of several)")
 	validFor(c, &valid)
+	off.flags(c)
 	return c
 }
 
@@ -79,6 +91,7 @@ func (a *app) zoneTokenCmd() *cobra.Command {
 	var zone string
 	var scope []string
 	var valid time.Duration
+	var off offline
 	c := &cobra.Command{
 		Use:     "zone-token",
 		Short:   "Make a token with which a zone's control plane proves which zone it is",
@@ -88,12 +101,16 @@ func (a *app) zoneTokenCmd() *cobra.Command {
 			if zone == "" {
 				return failWith(exitUsage, "the zone is missing; give it with --zone")
 			}
+			if off.keyPath != "" {
+				return a.printToken(off.sign(jwt.MapClaims{"Zone": zone, "Scope": scope}, valid))
+			}
 			return a.tokenFrom(cmd, "/tokens/zone", map[string]any{"zone": zone, "scope": scope, "validFor": valid.String()})
 		},
 	}
 	c.Flags().StringVar(&zone, "zone", "", "name of the zone")
 	c.Flags().StringSliceVar(&scope, "scope", []string{"cp"}, "what the token is for")
 	validFor(c, &valid)
+	off.flags(c)
 	return c
 }
 
@@ -101,6 +118,7 @@ func (a *app) userTokenCmd() *cobra.Command {
 	var name string
 	var groups []string
 	var valid time.Duration
+	var off offline
 	c := &cobra.Command{
 		Use:     "user-token",
 		Short:   "Make a token with which a person or a tool proves who it is",
@@ -110,31 +128,38 @@ func (a *app) userTokenCmd() *cobra.Command {
 			if name == "" {
 				return failWith(exitUsage, "the name is missing; give it with --name")
 			}
+			if off.keyPath != "" {
+				return a.printToken(off.sign(jwt.MapClaims{"Name": name, "Groups": groups}, valid))
+			}
 			return a.tokenFrom(cmd, "/tokens/user", map[string]any{"name": name, "groups": groups, "validFor": valid.String()})
 		},
 	}
 	c.Flags().StringVar(&name, "name", "", "name of the user")
 	c.Flags().StringSliceVar(&groups, "group", nil, "group of the user (may be repeated)")
 	validFor(c, &valid)
+	off.flags(c)
 	return c
 }
 
 const signingKeyBits = 2048 // what the tokens' RS256 is used with
 
 func (a *app) signingKeyCmd() *cobra.Command {
-	return &cobra.Command{
+	var format string
+	c := &cobra.Command{
 		Use:     "signing-key",
-		Short:   "Make a key that signs tokens (RSA, PEM)",
-		Example: `  atollctl generate signing-key >key.pem`,
+		Short:   "Make a key that signs tokens (RSA)",
+		Example: `  atollctl generate signing-key --format pem >key.pem`,
 		Args:    args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			key, err := rsa.GenerateKey(rand.Reader, signingKeyBits)
 			if err != nil {
 				return err
 			}
-			return pem.Encode(a.out, &pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})
+			return a.printPEM(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}, format)
 		},
 	}
+	c.Flags().StringVar(&format, "format", "pem", "pem, or pem-base64 for the data of a secret")
+	return c
 }
 
 func (a *app) publicKeyCmd() *cobra.Command {
@@ -145,19 +170,11 @@ func (a *app) publicKeyCmd() *cobra.Command {
 		Example: `  atollctl generate public-key --signing-key-path key.pem`,
 		Args:    args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			b, err := os.ReadFile(path)
+			key, err := readSigningKey(path)
 			if err != nil {
-				return failWith(exitUsage, "signing key: %w", err)
+				return err
 			}
-			block, _ := pem.Decode(bytes.TrimSpace(b))
-			if block == nil {
-				return failWith(exitRejected, "%s holds no PEM block", path)
-			}
-			key, err := x509.ParsePKCS1PrivateKey(block.Bytes)
-			if err != nil {
-				return failWith(exitRejected, "%s holds no RSA private key: %w", path, err)
-			}
-			return pem.Encode(a.out, &pem.Block{Type: "RSA PUBLIC KEY", Bytes: x509.MarshalPKCS1PublicKey(&key.PublicKey)})
+			return a.printPEM(&pem.Block{Type: "RSA PUBLIC KEY", Bytes: x509.MarshalPKCS1PublicKey(&key.PublicKey)}, "pem")
 		},
 	}
 	c.Flags().StringVar(&path, "signing-key-path", "", "file of the private key")

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/url"
@@ -26,26 +27,55 @@ type item struct {
 	} `json:"networking"`
 }
 
+// selection is which resources of a kind are asked for.
+type selection struct {
+	size, offset, name, at string
+	labels                 map[string]string
+	allMeshes, watch       bool
+}
+
+func (s *selection) query() url.Values {
+	q := url.Values{}
+	for key, v := range map[string]string{"size": s.size, "offset": s.offset, "name": s.name, "at": s.at} {
+		if v != "" {
+			q.Set(key, v)
+		}
+	}
+	for key, v := range s.labels {
+		q.Set("filter[labels."+key+"]", v)
+	}
+	return q
+}
+
 func (a *app) getCmd() *cobra.Command {
-	var size, offset, name string
-	var labels map[string]string
-	var allMeshes bool
+	var sel selection
 	c := &cobra.Command{
 		Use:   "get KIND [NAME]",
 		Short: "Show resources",
 		Long: `Show the resources of a kind in a mesh, or one of them.
 
 A kind is named by its type (MeshTimeout), plural (meshtimeouts), singular
-(meshtimeout) or short name (mt). All resources are shown unless --size asks for
-a page.`,
+(meshtimeout) or short name (mt); 'atollctl explain' lists them. All resources
+are shown unless --size asks for a page.
+
+With -w it goes on and shows each resource that changes, until it is interrupted.
+
+A template for -o jsonpath holds text and paths in braces: {.spec.to[0]},
+{.labels['kuma.io/zone']}, {range .items[*]}{.name}{"\n"}{end}.`,
 		Example: `  atollctl get meshes
   atollctl get meshtimeouts -m shop -o yaml
-  atollctl get dataplanes --all-meshes -l app=backend
+  atollctl get dataplanes --all-meshes -l app=backend -w
+  atollctl get dp -o jsonpath='{range .items[*]}{.name} {.networking.address}{"\n"}{end}'
   atollctl get mt slow-reports -o json`,
 		Args: args(cobra.RangeArgs(1, 2)),
 		RunE: func(cmd *cobra.Command, given []string) error {
-			if err := a.checkOutput("wide", "name"); err != nil {
+			if err := a.checkOutput("wide", "name", "jsonpath"); err != nil {
 				return err
+			}
+			if _, path, ok := strings.Cut(a.output, "="); ok {
+				if _, err := parseTemplate(path); err != nil {
+					return err
+				}
 			}
 			cl, err := a.connect()
 			if err != nil {
@@ -55,107 +85,141 @@ a page.`,
 			if err != nil {
 				return err
 			}
+			name := ""
 			if len(given) == 2 {
-				return a.getOne(cmd, cl, k, given[1])
+				name = given[1]
 			}
-			q := url.Values{}
-			if size != "" {
-				q.Set("size", size)
-			}
-			if offset != "" {
-				q.Set("offset", offset)
+			if sel.watch {
+				return a.watch(cmd.Context(), cl, k, name, &sel)
 			}
 			if name != "" {
-				q.Set("name", name)
+				return a.getOne(cmd.Context(), cl, k, name, &sel)
 			}
-			for key, v := range labels {
-				q.Set("filter[labels."+key+"]", v)
-			}
-			mesh := a.mesh
-			if allMeshes {
-				mesh = ""
-			}
-			items, total, err := cl.list(cmd.Context(), k.listPath(mesh), q)
+			p, err := cl.pages(cmd.Context(), k.listPath(a.meshOf(&sel)), sel.query(), nil)
 			if err != nil {
 				return err
 			}
-			return a.show(k, items, total)
+			return a.show(k, p)
 		},
 	}
 	a.meshFlag(c)
 	a.outputFlag(c)
-	c.Flags().BoolVarP(&allMeshes, "all-meshes", "A", false, "of all meshes")
-	c.Flags().StringVar(&size, "size", "", "show one page of this many")
-	c.Flags().StringVar(&offset, "offset", "", "where the page begins")
-	c.Flags().StringVar(&name, "name", "", "only those whose name contains this")
-	c.Flags().StringToStringVarP(&labels, "label", "l", nil, "only those with this label: key=value")
+	f := c.Flags()
+	f.BoolVarP(&sel.allMeshes, "all-meshes", "A", false, "of all meshes")
+	f.StringVar(&sel.size, "size", "", "show one page of this many")
+	f.StringVar(&sel.offset, "offset", "", "where the page begins")
+	f.StringVar(&sel.name, "name", "", "only those whose name contains this")
+	f.StringToStringVarP(&sel.labels, "label", "l", nil, "only those with this label: key=value")
+	f.BoolVarP(&sel.watch, "watch", "w", false, "go on and show what changes")
 	return c
 }
 
-func (a *app) getOne(cmd *cobra.Command, cl *client, k kindInfo, name string) error {
-	b, err := cl.do(cmd.Context(), "GET", k.itemPath(a.mesh, name), nil)
+// meshOf is the mesh that lists are limited to; empty: none.
+func (a *app) meshOf(sel *selection) string {
+	if sel.allMeshes {
+		return ""
+	}
+	return a.mesh
+}
+
+func (a *app) getOne(ctx context.Context, cl *client, k kindInfo, name string, sel *selection) error {
+	b, err := cl.do(ctx, "GET", withQuery(k.itemPath(a.mesh, name), url.Values(sel.query())), nil)
 	if isNotFound(err) {
-		where := ""
-		if k.Scope == "Mesh" {
-			where = " in mesh " + strconv.Quote(a.mesh)
-		}
-		return failWith(exitNotFound, "there is no %s with name %q%s", k.Name, name, where)
+		return a.noSuch(k, name)
 	}
 	if err != nil {
 		return err
 	}
-	switch a.output {
+	switch kind, _, _ := strings.Cut(a.output, "="); kind {
 	case "json", "yaml":
 		return a.printJSON(b)
+	case "jsonpath":
+		return a.printPath(b)
 	}
-	return a.show(k, []json.RawMessage{b}, 1)
+	return a.show(k, page{items: []json.RawMessage{b}, total: 1})
 }
 
-func (a *app) show(k kindInfo, raw []json.RawMessage, total int) error {
-	if a.output == "json" || a.output == "yaml" {
-		return a.printList(raw, total)
+func withQuery(path string, q url.Values) string {
+	if len(q) == 0 {
+		return path
 	}
-	items := make([]item, len(raw))
-	for i, r := range raw {
+	return path + "?" + q.Encode()
+}
+
+func (a *app) noSuch(k kindInfo, name string) error {
+	where := ""
+	if k.Scope == "Mesh" {
+		where = " in mesh " + strconv.Quote(a.mesh)
+	}
+	return failWith(exitNotFound, "there is no %s with name %q%s", k.Name, name, where)
+}
+
+func (a *app) show(k kindInfo, p page) error {
+	kind, _, _ := strings.Cut(a.output, "=")
+	switch kind {
+	case "json", "yaml":
+		return a.printList(p.items, p.total)
+	case "jsonpath":
+		b, err := listJSON(p.items, p.total)
+		if err != nil {
+			return err
+		}
+		return a.printPath(b)
+	}
+	items := make([]item, len(p.items))
+	for i, r := range p.items {
 		if err := json.Unmarshal(r, &items[i]); err != nil {
 			return err
 		}
 	}
-	if a.output == "name" {
+	if kind == "name" {
 		for _, it := range items {
 			fmt.Fprintf(a.out, "%s/%s\n", k.Path, it.Name)
 		}
 		return nil
 	}
-	wide := a.output == "wide"
-	var header []string
-	if k.Scope == "Mesh" {
-		header = append(header, "MESH")
-	}
-	header = append(header, "NAME")
-	if k.Name == "Dataplane" {
-		header = append(header, "TAGS", "ADDRESS")
-	}
-	if wide {
-		header = append(header, "ZONE", "ORIGIN", "KRI")
-	}
-	header = append(header, "AGE")
 	rows := make([][]string, len(items))
-	for i, it := range items {
-		var r []string
-		if k.Scope == "Mesh" {
-			r = append(r, it.Mesh)
-		}
-		r = append(r, it.Name)
-		if k.Name == "Dataplane" {
-			r = append(r, orDash(labelText(it.Labels)), it.Networking.Address)
-		}
-		if wide {
-			r = append(r, orDash(it.Labels["kuma.io/zone"]), orDash(it.Labels["kuma.io/origin"]), orDash(it.KRI))
-		}
-		rows[i] = append(r, age(it.ModificationTime))
+	for i := range items {
+		rows[i] = a.row(k, &items[i])
 	}
-	return a.printTable(header, rows)
+	if err := a.printTable(a.columns(k), rows); err != nil {
+		return err
+	}
+	if p.next != "" {
+		fmt.Fprintf(a.err, "%d of %d are shown; the next page begins at --offset %s\n", len(items), p.total, p.next)
+	}
+	return nil
+}
+
+// columns are the heads of the table of a kind; row fills them.
+func (a *app) columns(k kindInfo) []string {
+	var out []string
+	if k.Scope == "Mesh" {
+		out = append(out, "MESH")
+	}
+	out = append(out, "NAME")
+	if k.Name == "Dataplane" {
+		out = append(out, "TAGS", "ADDRESS")
+	}
+	if a.output == "wide" {
+		out = append(out, "ZONE", "ORIGIN", "KRI")
+	}
+	return append(out, "AGE")
+}
+
+func (a *app) row(k kindInfo, it *item) []string {
+	var out []string
+	if k.Scope == "Mesh" {
+		out = append(out, it.Mesh)
+	}
+	out = append(out, it.Name)
+	if k.Name == "Dataplane" {
+		out = append(out, orDash(labelText(it.Labels)), orDash(it.Networking.Address))
+	}
+	if a.output == "wide" {
+		out = append(out, orDash(it.Labels["kuma.io/zone"]), orDash(it.Labels["kuma.io/origin"]), orDash(it.KRI))
+	}
+	return append(out, age(it.ModificationTime))
 }
 
 // labelText lists the labels that the user gave, in order.

@@ -12,11 +12,30 @@ import (
 )
 
 func (a *app) inspectCmd() *cobra.Command {
-	return group("inspect", "Show how zones, meshes and proxies are doing",
+	c := group("inspect", "Show how zones, meshes, services and proxies are doing",
 		`  atollctl inspect zones
   atollctl inspect dataplanes -m shop
-  atollctl inspect dataplane backend-1 --type config`,
-		a.inspectZonesCmd(), a.inspectMeshesCmd(), a.inspectDataplanesCmd(), a.inspectDataplaneCmd())
+  atollctl inspect dataplane backend-1 --type config
+  atollctl inspect meshtimeout slow-reports -m shop`,
+		a.inspectZonesCmd(), a.inspectMeshesCmd(), a.inspectServicesCmd(), a.inspectDataplanesCmd(), a.inspectDataplaneCmd())
+	c.Use = "inspect (WHAT | POLICY NAME)"
+	c.Long = `Show how zones, meshes, services and proxies are doing.
+
+With a kind of policy and a name, show the proxies that the policy selects.`
+	a.meshFlag(c)
+	a.outputFlag(c)
+	c.Flags().Bool("new-api", true, "accepted for scripts written for kumactl")
+	_ = c.Flags().MarkHidden("new-api")
+	c.RunE = func(cmd *cobra.Command, given []string) error {
+		switch len(given) {
+		case 0:
+			return cmd.Help()
+		case 1:
+			return failWith(exitUsage, "unknown command %q for %q; a policy needs a name too\nSee '%s --help'", given[0], cmd.CommandPath(), cmd.CommandPath())
+		}
+		return a.inspectPolicy(cmd, given[0], given[1])
+	}
+	return c
 }
 
 type kdsStats struct {
@@ -68,6 +87,32 @@ func newest(subs []subscription) (last subscription, online bool) {
 	return last, online
 }
 
+// zoneState is one element of /zones/_overview.
+type zoneState struct {
+	Name string
+	Zone struct {
+		Enabled *bool `json:"enabled"`
+	}
+	Insight struct {
+		Subscriptions []subscription
+		Sync          struct {
+			GlobalToZone syncDirection `json:"globalToZone"`
+			ZoneToGlobal syncDirection `json:"zoneToGlobal"`
+		}
+	} `json:"zoneInsight"`
+}
+
+func (z *zoneState) status() string {
+	_, online := newest(z.Insight.Subscriptions)
+	switch {
+	case z.Zone.Enabled != nil && !*z.Zone.Enabled:
+		return "Disabled"
+	case online:
+		return "Online"
+	}
+	return "Offline"
+}
+
 func (a *app) inspectZonesCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "zones",
@@ -84,29 +129,11 @@ func (a *app) inspectZonesCmd() *cobra.Command {
 			}
 			var rows [][]string
 			for _, raw := range items {
-				var z struct {
-					Name string
-					Zone struct {
-						Enabled *bool `json:"enabled"`
-					}
-					Insight struct {
-						Subscriptions []subscription
-						Sync          struct {
-							GlobalToZone syncDirection `json:"globalToZone"`
-							ZoneToGlobal syncDirection `json:"zoneToGlobal"`
-						}
-					} `json:"zoneInsight"`
-				}
+				var z zoneState
 				if err := json.Unmarshal(raw, &z); err != nil {
 					return err
 				}
-				last, online := newest(z.Insight.Subscriptions)
-				status := "Offline"
-				if z.Zone.Enabled != nil && !*z.Zone.Enabled {
-					status = "Disabled"
-				} else if online {
-					status = "Online"
-				}
+				last, _ := newest(z.Insight.Subscriptions)
 				var cfg struct{ Store struct{ Type string } }
 				_ = json.Unmarshal([]byte(last.Config), &cfg) // absent from zones that never connected
 				rejected := 0
@@ -116,7 +143,7 @@ func (a *app) inspectZonesCmd() *cobra.Command {
 					}
 				}
 				rows = append(rows, []string{
-					z.Name, status, lag(z.Insight.Sync.GlobalToZone), lag(z.Insight.Sync.ZoneToGlobal), strconv.Itoa(rejected),
+					z.Name, z.status(), lag(z.Insight.Sync.GlobalToZone), lag(z.Insight.Sync.ZoneToGlobal), strconv.Itoa(rejected),
 					age(last.ConnectTime), age(last.Status.LastUpdateTime),
 					fmt.Sprint(last.Status.Total.Sent), fmt.Sprint(last.Status.Total.Rejected),
 					orDash(last.Version.KumaCp.Version), orDash(cfg.Store.Type),
@@ -216,6 +243,7 @@ func (p *proxy) status() string {
 
 func (a *app) inspectDataplanesCmd() *cobra.Command {
 	var tags map[string]string
+	var gateway, ingress bool
 	c := &cobra.Command{
 		Use:     "dataplanes",
 		Short:   "Show the proxies of a mesh: connected or not, ready or not, versions",
@@ -225,6 +253,9 @@ func (a *app) inspectDataplanesCmd() *cobra.Command {
 			q := url.Values{}
 			for k, v := range tags {
 				q.Add("tag", k+":"+v)
+			}
+			if gateway {
+				q.Set("gateway", "true")
 			}
 			items, total, err := a.overviews(cmd, "/meshes/{mesh}/dataplanes/_overview", q)
 			if err != nil {
@@ -255,87 +286,8 @@ func (a *app) inspectDataplanesCmd() *cobra.Command {
 	a.meshFlag(c)
 	a.outputFlag(c)
 	c.Flags().StringToStringVar(&tags, "tag", nil, "only proxies with this label: key=value")
-	return c
-}
-
-func (a *app) inspectMeshesCmd() *cobra.Command {
-	c := &cobra.Command{
-		Use:     "meshes",
-		Short:   "Show the meshes and how many of their proxies are online",
-		Example: `  atollctl inspect meshes`,
-		Args:    args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			items, total, err := a.overviews(cmd, "/meshes", nil)
-			if err != nil {
-				return err
-			}
-			if a.output != "table" {
-				return a.printList(items, total)
-			}
-			proxies, _, err := a.overviews(cmd, "/dataplanes/_overview", nil)
-			if err != nil {
-				return err
-			}
-			online, all := map[string]int{}, map[string]int{}
-			for _, raw := range proxies {
-				var p proxy
-				if err := json.Unmarshal(raw, &p); err != nil {
-					return err
-				}
-				all[p.Mesh]++
-				if p.status() != "Offline" {
-					online[p.Mesh]++
-				}
-			}
-			var rows [][]string
-			for _, raw := range items {
-				var m item
-				if err := json.Unmarshal(raw, &m); err != nil {
-					return err
-				}
-				rows = append(rows, []string{m.Name, fmt.Sprintf("%d/%d", online[m.Name], all[m.Name]), age(m.CreationTime)})
-			}
-			return a.printTable([]string{"MESH", "DATAPLANES", "AGE"}, rows)
-		},
-	}
-	a.outputFlag(c)
-	return c
-}
-
-func (a *app) inspectDataplaneCmd() *cobra.Command {
-	var what string
-	c := &cobra.Command{
-		Use:   "dataplane NAME",
-		Short: "Show one proxy",
-		Long: `Show one proxy: its overview, or the Envoy configuration that its zone made for
-it (--type config, asked of the zone's control plane).`,
-		Example: `  atollctl inspect dataplane backend-1
-  atollctl inspect dataplane backend-1 --type config`,
-		Args: args(cobra.ExactArgs(1)),
-		RunE: func(cmd *cobra.Command, given []string) error {
-			tail, ok := map[string]string{"overview": "/_overview", "config": "/_config", "policies": "/_policies"}[what]
-			if !ok {
-				return failWith(exitUsage, "unknown --type %q; choose overview, policies or config", what)
-			}
-			if err := a.checkOutput(); err != nil {
-				return err
-			}
-			cl, err := a.connect()
-			if err != nil {
-				return err
-			}
-			b, err := cl.do(cmd.Context(), "GET", "/meshes/"+url.PathEscape(a.mesh)+"/dataplanes/"+url.PathEscape(given[0])+tail, nil)
-			if err != nil {
-				return err
-			}
-			if a.output == "table" {
-				a.output = "yaml" // one proxy is no table
-			}
-			return a.printJSON(b)
-		},
-	}
-	a.meshFlag(c)
-	a.outputFlag(c)
-	c.Flags().StringVar(&what, "type", "overview", "overview, policies or config")
+	c.Flags().BoolVar(&gateway, "gateway", false, "only gateways")
+	c.Flags().BoolVar(&ingress, "ingress", false, "accepted for scripts written for kumactl; zone proxies are shown with the others")
+	_ = c.Flags().MarkHidden("ingress")
 	return c
 }

@@ -4,26 +4,98 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
+	"os"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"sigs.k8s.io/yaml"
 )
 
 // printTable aligns columns as kubectl does.
 func (a *app) printTable(header []string, rows [][]string) error {
-	w := tabwriter.NewWriter(a.out, 0, 8, 3, ' ', 0)
-	fmt.Fprintln(w, strings.Join(header, "\t"))
-	for _, r := range rows {
-		fmt.Fprintln(w, strings.Join(r, "\t"))
+	t := a.table(header, rows)
+	return t.print(rows)
+}
+
+// table prints rows under a header, in columns that stay as wide as they were.
+type table struct {
+	a      *app
+	widths []int
+}
+
+const columnGap = 3
+
+// table prints the header and makes columns wide enough for the rows.
+func (a *app) table(header []string, rows [][]string) *table {
+	t := &table{a: a, widths: make([]int, len(header))}
+	for _, r := range append([][]string{header}, rows...) {
+		for i, cell := range r {
+			t.widths[i] = max(t.widths[i], utf8.RuneCountInString(cell))
+		}
 	}
-	return w.Flush()
+	_ = t.print([][]string{header})
+	return t
+}
+
+func (t *table) print(rows [][]string) error {
+	var b strings.Builder
+	for _, r := range rows {
+		for i, cell := range r {
+			b.WriteString(t.a.painted(cell))
+			if i < len(r)-1 {
+				b.WriteString(strings.Repeat(" ", max(0, t.widths[i]-utf8.RuneCountInString(cell))+columnGap))
+			}
+		}
+		b.WriteByte('\n')
+	}
+	_, err := io.WriteString(t.a.out, b.String())
+	return err
+}
+
+// colours of words that say how something is, on terminals.
+var colours = map[string]string{
+	"Online": green, "Offline": red, "Partially degraded": yellow, "Disabled": yellow,
+	"Available": green, "Unavailable": red, "DELETED": red, "ADDED": green, "MODIFIED": yellow,
+}
+
+const (
+	red    = "\x1b[31m"
+	green  = "\x1b[32m"
+	yellow = "\x1b[33m"
+	plainC = "\x1b[0m"
+)
+
+func (a *app) painted(cell string) string {
+	if c := colours[cell]; c != "" {
+		return a.paint(c, cell)
+	}
+	return cell
+}
+
+// paint colours text when somebody looks at it.
+func (a *app) paint(colour, text string) string {
+	if !a.coloured() {
+		return text
+	}
+	return colour + text + plainC
+}
+
+func (a *app) coloured() bool {
+	f, ok := a.out.(*os.File)
+	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 func (a *app) checkOutput(more ...string) error {
-	if known := append([]string{"table", "json", "yaml"}, more...); !slices.Contains(known, a.output) {
+	kind, _, _ := strings.Cut(a.output, "=")
+	known := append([]string{"table", "json", "yaml"}, more...)
+	if !slices.Contains(known, kind) {
 		return failWith(exitUsage, "unknown output %q; choose one of %s", a.output, strings.Join(known, ", "))
 	}
 	return nil
@@ -65,14 +137,18 @@ func (a *app) printList(items []json.RawMessage, total int) error {
 		}
 		return nil
 	}
-	if items == nil {
-		items = []json.RawMessage{}
-	}
-	b, err := json.Marshal(map[string]any{"total": total, "items": items, "next": nil})
+	b, err := listJSON(items, total)
 	if err != nil {
 		return err
 	}
 	return a.printJSON(b)
+}
+
+func listJSON(items []json.RawMessage, total int) ([]byte, error) {
+	if items == nil {
+		items = []json.RawMessage{}
+	}
+	return json.Marshal(map[string]any{"total": total, "items": items, "next": nil})
 }
 
 // age says how long ago t was, in one or two units.

@@ -25,6 +25,12 @@ const (
 	exitUnreachable = 6 // no answer from the server
 )
 
+const exitCodeHelp = `
+Exit codes:
+  0 done  1 failed, or found a difference or a fault  2 wrong usage  3 not found
+  4 input rejected  5 not allowed  6 server unreachable
+`
+
 // exitError carries the exit code of a failure.
 type exitError struct {
 	code int
@@ -48,6 +54,9 @@ type app struct {
 	tokenFile  string
 	caFile     string
 	skipVerify bool
+	clientCert string
+	clientKey  string
+	noConfig   bool
 	configFile string
 	context    string
 	timeout    time.Duration
@@ -86,8 +95,7 @@ func (a *app) root() *cobra.Command {
 The server is the one of --server, else of $ATOLL_SERVER, else of the current
 context ("atollctl config"), else http://localhost:5681.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 input rejected,
-5 not allowed, 6 server unreachable.`,
+Colours are used on terminals only, and not when $NO_COLOR is set.`,
 		Example: `  atollctl apply -f timeout.yaml
   atollctl get meshtimeouts -m default
   atollctl inspect zones`,
@@ -100,13 +108,21 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 input rejected,
 	f.StringVar(&a.tokenFile, "token-file", "", "file that holds the user token")
 	f.StringVar(&a.caFile, "ca-cert-file", "", "PEM file of the authority that signed the server's certificate")
 	f.BoolVar(&a.skipVerify, "skip-verify", false, "accept any server certificate; for trying things out only")
+	f.StringVar(&a.clientCert, "client-cert-file", "", "PEM file of the certificate to authenticate with")
+	f.StringVar(&a.clientKey, "client-key-file", "", "PEM file of its private key")
+	f.BoolVar(&a.noConfig, "no-config", false, "ignore the file of contexts")
 	f.StringVar(&a.configFile, "config-file", "", "file of contexts (default $XDG_CONFIG_HOME/atoll/config)")
 	f.StringVar(&a.context, "context", "", "context to use instead of the current one")
 	f.DurationVar(&a.timeout, "api-timeout", time.Minute, "how long one call may take")
 	c.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return failWith(exitUsage, "%w\nSee '%s --help'", err, cmd.CommandPath())
 	})
-	c.AddCommand(a.applyCmd(), a.getCmd(), a.deleteCmd(), a.inspectCmd(), a.generateCmd(), a.configCmd(), a.versionCmd())
+	c.SetUsageTemplate(c.UsageTemplate() + exitCodeHelp)
+	c.AddCommand(
+		a.getCmd(), a.applyCmd(), a.diffCmd(), a.deleteCmd(), a.explainCmd(),
+		a.inspectCmd(), a.checkCmd(), a.exportCmd(),
+		a.generateCmd(), a.zoneCmd(), a.configCmd(), a.versionCmd(),
+	)
 	return c
 }
 
@@ -140,5 +156,5 @@ func (a *app) meshFlag(c *cobra.Command) {
 }
 
 func (a *app) outputFlag(c *cobra.Command) {
-	c.Flags().StringVarP(&a.output, "output", "o", "table", "table, wide, json, yaml or name")
+	c.Flags().StringVarP(&a.output, "output", "o", "table", "table, wide, json, yaml, name or jsonpath=TEMPLATE")
 }

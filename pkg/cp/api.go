@@ -24,6 +24,7 @@ func (p *plane) api(zoneSync func(zone string) *systemv1.ZoneSync, proxies func(
 		tokens = p.tokens
 	}
 	settings := rest.Config{
+		Adopt: p.adopt(),
 		View: p.view, Store: p.store, Kinds: p.kinds, Site: p.site,
 		Auth: authn, Access: p.access(), Tokens: tokens,
 		MeshDefaults: p.defaults.For, ZoneSync: zoneSync,

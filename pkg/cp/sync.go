@@ -90,6 +90,14 @@ func (p *plane) zoneSync(admin *kds.Admin) (run func(context.Context) error, sta
 	return zone.Run, zone.Status, nil
 }
 
+// adopt lets a zone follow another global; nil where there is none to follow.
+func (p *plane) adopt() func(context.Context) error {
+	if !p.site.Federated {
+		return nil
+	}
+	return func(ctx context.Context) error { return kds.Adopt(ctx, p.view, p.store) }
+}
+
 func kdsVersion() kds.Version {
 	b := observe.ReadBuild()
 	return kds.Version{Product: "Atoll", Version: observe.APIVersion, GitTag: b.Version, GitCommit: b.Commit, BuildDate: b.Date}

@@ -235,6 +235,7 @@ var operations = map[string]operationDoc{
 		"resources!", object{"type": "object", "additionalProperties": goSchema[total]()},
 	)},
 	"GET " + openAPIPath: {summary: "This description, as JSON or, by Accept, as YAML.", tag: "System", answer: object{"type": "object", "required": []string{"openapi", "paths"}}},
+	"POST /zone/_adopt":  {summary: "Make a zone follow the global that it is connected to now.", tag: "System", answer: object{"type": "object"}},
 	"POST /tokens/dataplane": {summary: "Issue a token for proxies.", tag: "Tokens", answer: token, media: "text/plain", body: members(
 		"mesh!", text("The mesh of the Dataplanes."), "name", text("Only for the Dataplane of this name."),
 		"tags", object{"type": "object", "additionalProperties": arrayOf(text(""))}, "type", object{"type": "string", "enum": []string{"", "dataplane"}},

@@ -53,6 +53,10 @@ type Config struct {
 	// SpiffeID is the identity of a proxy, or empty. Nil: not known.
 	SpiffeID func(s *view.Snapshot, dataplane *resource.Object) string
 
+	// Adopt makes a zone follow whichever global it is connected to. Nil: this is
+	// no zone of a global.
+	Adopt func(ctx context.Context) error
+
 	ReadOnly                bool   // no resource can be written
 	UnsafeDelete            bool   // meshes with Dataplanes and connected zones may be deleted
 	DisableOriginValidation bool   // the label kuma.io/origin is not checked
@@ -164,6 +168,7 @@ func (a *API) routes() http.Handler {
 	}
 	a.overviewRoutes(get)
 	a.inspectRoutes(get)
+	route("/zone/_adopt", methods{http.MethodPost: a.adopt})
 	if a.Tokens != nil {
 		route("/tokens/dataplane", methods{http.MethodPost: a.dataplaneToken})
 		route("/tokens/zone", methods{http.MethodPost: a.zoneToken})

@@ -1,0 +1,199 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// dataplaneViews are what can be asked about one proxy.
+var dataplaneViews = []string{"policies", "rules", "layout", "config", "config-dump", "stats", "clusters", "overview"}
+
+func (a *app) inspectDataplaneCmd() *cobra.Command {
+	var what string
+	var eds, shadow bool
+	var include []string
+	c := &cobra.Command{
+		Use:   "dataplane NAME",
+		Short: "Show one proxy",
+		Long: `Show one proxy. By --type:
+
+  policies     the policies that select it
+  rules        what they say, by inbound and by destination
+  layout       what it listens on and what it can call
+  config       the Envoy configuration that its zone makes for it
+  config-dump  the configuration that the running Envoy has
+  stats        the counters of the running Envoy
+  clusters     the endpoints as the running Envoy sees them
+  overview     the Dataplane and what is known about its connection
+
+config is answered by the control plane of the proxy's zone only. With --shadow it
+is made as if the policies labelled kuma.io/effect=shadow were in force, and with
+--include diff it comes with what that would change.`,
+		Example: `  atollctl inspect dataplane backend-1
+  atollctl inspect dataplane backend-1 --type rules -o yaml
+  atollctl inspect dataplane backend-1 --type config --shadow --include diff
+  atollctl inspect dataplane backend-1 --type clusters`,
+		Args: args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, given []string) error {
+			if !slices.Contains(dataplaneViews, what) {
+				return failWith(exitUsage, "unknown --type %q; choose one of %s", what, strings.Join(dataplaneViews, ", "))
+			}
+			if err := a.checkOutput("jsonpath"); err != nil {
+				return err
+			}
+			cl, err := a.connect()
+			if err != nil {
+				return err
+			}
+			path := "/meshes/" + url.PathEscape(a.mesh) + "/dataplanes/" + url.PathEscape(given[0])
+			q := url.Values{}
+			switch what {
+			case "policies":
+				path += "/policies"
+			case "config-dump":
+				path += "/xds"
+				if eds {
+					q.Set("include_eds", "true")
+				}
+			case "stats", "clusters":
+				path += "/" + what
+				if a.output != "table" {
+					q.Set("format", "json")
+				}
+			case "config":
+				path += "/_config"
+				if shadow {
+					q.Set("shadow", "true")
+				}
+				if len(include) > 0 {
+					q.Set("include", strings.Join(include, ","))
+				}
+			default:
+				path += "/_" + what
+			}
+			b, err := cl.do(cmd.Context(), "GET", withQuery(path, q), nil)
+			if err != nil {
+				return err
+			}
+			return a.showDataplane(what, b)
+		},
+	}
+	a.meshFlag(c)
+	a.outputFlag(c)
+	f := c.Flags()
+	f.StringVar(&what, "type", "policies", strings.Join(dataplaneViews, ", "))
+	f.BoolVar(&eds, "include-eds", false, "of config-dump: with the endpoints")
+	f.BoolVar(&shadow, "shadow", false, "of config: with the policies that are applied for show only")
+	f.StringSliceVar(&include, "include", nil, "of config: diff")
+	return c
+}
+
+func (a *app) showDataplane(what string, b []byte) error {
+	switch kind, _, _ := strings.Cut(a.output, "="); {
+	case kind == "jsonpath":
+		return a.printPath(b)
+	case kind != "table":
+		return a.printJSON(b)
+	case what == "policies":
+		return a.policyTable(b)
+	case what == "rules":
+		return a.ruleTable(b)
+	case what == "stats" || what == "clusters":
+		_, err := fmt.Fprintf(a.out, "%s\n", strings.TrimRight(string(b), "\n"))
+		return err
+	case what == "config-dump" || what == "config":
+		a.output = "json" // what people know Envoy's configuration as
+	default:
+		a.output = "yaml"
+	}
+	return a.printJSON(b)
+}
+
+func (a *app) policyTable(b []byte) error {
+	var answer struct {
+		Items []struct {
+			Matched map[string][]item `json:"matchedPolicies"`
+		}
+	}
+	if err := json.Unmarshal(b, &answer); err != nil {
+		return err
+	}
+	var rows [][]string
+	for _, i := range answer.Items {
+		for _, kind := range slices.Sorted(maps.Keys(i.Matched)) {
+			for _, p := range i.Matched[kind] {
+				rows = append(rows, []string{kind, p.Name, orDash(p.Labels["kuma.io/zone"]), orDash(p.Labels["kuma.io/origin"])})
+			}
+		}
+	}
+	return a.printTable([]string{"POLICY", "NAME", "ZONE", "ORIGIN"}, rows)
+}
+
+type ruleOrigins []struct {
+	Meta item `json:"resourceMeta"`
+}
+
+func (r ruleOrigins) String() string {
+	var names []string
+	for _, o := range r {
+		names = append(names, o.Meta.Name)
+	}
+	return orDash(strings.Join(slices.Compact(names), ", "))
+}
+
+func (a *app) ruleTable(b []byte) error {
+	var answer struct {
+		Rules []struct {
+			Type  string
+			Proxy *struct{ Origin []item } `json:"proxyRule"`
+			To    []struct {
+				Origin  ruleOrigins
+				Meta    item   `json:"resourceMeta"`
+				Section string `json:"resourceSectionName"`
+			} `json:"toResourceRules"`
+			Inbound []struct {
+				Inbound struct {
+					Name string
+					Port uint32
+				}
+				Rules []struct{ Origin ruleOrigins }
+			} `json:"inboundRules"`
+		}
+	}
+	if err := json.Unmarshal(b, &answer); err != nil {
+		return err
+	}
+	var rows [][]string
+	for _, r := range answer.Rules {
+		if r.Proxy != nil {
+			var names []string
+			for _, o := range r.Proxy.Origin {
+				names = append(names, o.Name)
+			}
+			rows = append(rows, []string{r.Type, "the proxy", orDash(strings.Join(names, ", "))})
+		}
+		for _, in := range r.Inbound {
+			where := fmt.Sprintf("inbound %d", in.Inbound.Port)
+			if in.Inbound.Name != "" {
+				where = fmt.Sprintf("inbound %s (%d)", in.Inbound.Name, in.Inbound.Port)
+			}
+			for _, rule := range in.Rules {
+				rows = append(rows, []string{r.Type, where, rule.Origin.String()})
+			}
+		}
+		for _, to := range r.To {
+			where := "to " + to.Meta.Type + " " + to.Meta.Name
+			if to.Section != "" {
+				where += ":" + to.Section
+			}
+			rows = append(rows, []string{r.Type, where, to.Origin.String()})
+		}
+	}
+	return a.printTable([]string{"POLICY", "APPLIES TO", "FROM"}, rows)
+}
