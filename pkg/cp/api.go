@@ -25,7 +25,7 @@ func (p *plane) api(zoneSync func(zone string) *systemv1.ZoneSync, proxies func(
 	}
 	settings := rest.Config{
 		Adopt: p.adopt(),
-		View: p.view, Store: p.store, Kinds: p.kinds, Site: p.site,
+		View:  p.view, Store: p.store, Kinds: p.kinds, Site: p.site,
 		Auth: authn, Access: p.access(), Tokens: tokens,
 		MeshDefaults: p.defaults.For, ZoneSync: zoneSync,
 		ReadOnly: c.ReadOnly, UnsafeDelete: p.cfg.Store.UnsafeDelete,
