@@ -70,7 +70,8 @@ func Run(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 		})
 	}
 	loaded := p.health.Require("store", "the store was not read yet")
-	run("view", func(ctx context.Context) error { return view.Follow(ctx, p.store, p.view) })
+	stopFollowing := p.follow(ctx, run)
+	defer stopFollowing()
 	run("diagnostics", p.diagnostics().Run)
 	select {
 	case <-p.view.Loaded():
@@ -90,6 +91,31 @@ func Run(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	log.Info("the control plane runs", "mode", cfg.Mode, "zone", p.site.Zone, "instance", p.instance,
 		"store", cfg.Store.Type, "revision", p.view.Snapshot().Revision())
 	return g.Wait()
+}
+
+// follow keeps the view in step with the store, until stop. That has to be after
+// all else has ended: what is written last, by requests under way and about
+// streams that end, is waited for in the view.
+func (p *plane) follow(ctx context.Context, run runFunc) (stop func()) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var err error
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		err = view.Follow(ctx, p.store, p.view)
+	}()
+	run("view", func(ctx context.Context) error {
+		select {
+		case <-ended:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+	return func() {
+		cancel()
+		<-ended
+	}
 }
 
 func newPlane(ctx context.Context, cfg *config.Config, log *slog.Logger) (*plane, error) {

@@ -32,8 +32,10 @@ func openStore(ctx context.Context, cfg *config.Config, log *slog.Logger) (store
 		}
 		return sqlite.Open(ctx, path, sqlite.Options{})
 	case config.StorePostgres:
+		pg := postgresConfig(&cfg.Store.Postgres)
+		pg.Log = log
 		for {
-			st, err := postgres.Open(ctx, postgresConfig(&cfg.Store.Postgres))
+			st, err := postgres.Open(ctx, pg)
 			if err == nil {
 				return st, nil
 			}
