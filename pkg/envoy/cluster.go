@@ -46,6 +46,7 @@ func cluster(c *ir.Cluster) *clusterv3.Cluster {
 	if o := httpOptions(c); o != nil {
 		out.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptionsKey: o}
 	}
+	protect(out, c.TLS)
 	if c.BindSource != "" {
 		out.UpstreamBindConfig = &corev3.BindConfig{SourceAddress: socketAddress(c.BindSource, 0).GetSocketAddress()}
 	}

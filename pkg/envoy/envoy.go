@@ -46,6 +46,9 @@ func Resources(c *ir.Config) xds.Changes {
 	for _, l := range c.Loads {
 		out.Put(xds.Endpoints, Load(l))
 	}
+	for _, s := range c.Secrets {
+		out.Put(xds.Secrets, Secret(s))
+	}
 	return out
 }
 

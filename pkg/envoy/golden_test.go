@@ -85,7 +85,7 @@ func toYAML(t *testing.T, cfg *ir.Config) []byte {
 	t.Helper()
 	out := map[string][]json.RawMessage{}
 	keys := map[xds.Type]string{
-		xds.Listeners: "listeners", xds.Routes: "routes", xds.Clusters: "clusters", xds.Endpoints: "endpoints",
+		xds.Listeners: "listeners", xds.Routes: "routes", xds.Clusters: "clusters", xds.Endpoints: "endpoints", xds.Secrets: "secrets",
 	}
 	for typ, rs := range envoy.Resources(cfg) {
 		for _, name := range slices.Sorted(maps.Keys(rs)) {

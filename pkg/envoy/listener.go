@@ -43,10 +43,10 @@ func listener(l *ir.Listener) *listenerv3.Listener {
 	for _, a := range l.Also {
 		out.AdditionalAddresses = append(out.AdditionalAddresses, &listenerv3.AdditionalAddress{Address: socketAddress(a.Address, a.Port)})
 	}
-	inspect := false
+	inspect := l.InspectTLS
 	for _, c := range l.Chains {
 		out.FilterChains = append(out.FilterChains, chain(c))
-		inspect = inspect || c.Match.TransportProtocol != "" || len(c.Match.ServerNames) > 0
+		inspect = inspect || c.Match.TransportProtocol != "" || len(c.Match.ServerNames)+len(c.Match.ApplicationProtocols) > 0
 	}
 	if inspect {
 		out.ListenerFilters = []*listenerv3.ListenerFilter{{
@@ -79,11 +79,15 @@ func stringStruct(m map[string]string) *structpb.Struct {
 
 func chain(c *ir.Chain) *listenerv3.FilterChain {
 	out := &listenerv3.FilterChain{Name: c.Name}
-	if c.Match.TransportProtocol != "" || len(c.Match.ServerNames) > 0 {
+	if c.Match.TransportProtocol != "" || len(c.Match.ServerNames)+len(c.Match.ApplicationProtocols) > 0 {
 		out.FilterChainMatch = &listenerv3.FilterChainMatch{
-			TransportProtocol: c.Match.TransportProtocol,
-			ServerNames:       c.Match.ServerNames,
+			TransportProtocol:    c.Match.TransportProtocol,
+			ServerNames:          c.Match.ServerNames,
+			ApplicationProtocols: c.Match.ApplicationProtocols,
 		}
+	}
+	if c.TLS != nil {
+		out.TransportSocket = downstreamTLS(c.TLS)
 	}
 	for _, f := range networkFilters {
 		if m := f.config(c); m != nil {
@@ -102,6 +106,7 @@ var networkFilters = []struct {
 	name   string
 	config func(*ir.Chain) *anypb.Any
 }{
+	{"envoy.filters.network.rbac", networkRBAC},
 	{"envoy.filters.network.set_filter_state", filterState},
 	{"envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit", connectionLimit},
 	{"envoy.filters.network.http_connection_manager", func(c *ir.Chain) *anypb.Any { return optional(c.HTTP, connectionManager) }},

@@ -42,8 +42,11 @@ type Listener struct {
 	// OriginalDst hands each connection to the listener of its first destination.
 	OriginalDst bool `json:"originalDst,omitempty"`
 	// Tags appear in the metadata io.kuma.tags, which tools read.
-	Tags   map[string]string `json:"tags,omitempty"`
-	Chains []*Chain          `json:"chains"`
+	Tags map[string]string `json:"tags,omitempty"`
+	// InspectTLS reads the server name and protocols that clients ask for, which
+	// is done anyway where chains are matched by them.
+	InspectTLS bool     `json:"inspectTLS,omitempty"`
+	Chains     []*Chain `json:"chains"`
 }
 
 // Address is an IP address and a port.
@@ -62,6 +65,8 @@ type Chain struct {
 	// FilterState records facts of the TLS handshake for later matching: key to
 	// format string, such as %DOWNSTREAM_PEER_URI_SAN%.
 	FilterState map[string]string `json:"filterState,omitempty"`
+	TLS         *DownstreamTLS    `json:"tls,omitempty"`  // nil: bytes are taken as they come
+	RBAC        *RBAC             `json:"rbac,omitempty"` // of connections that are no HTTP
 	// ConnectionLimit closes connections above it.
 	ConnectionLimit *TokenBucket `json:"connectionLimit,omitempty"`
 }
@@ -70,6 +75,8 @@ type Chain struct {
 type ChainMatch struct {
 	TransportProtocol string   `json:"transportProtocol,omitempty"` // "tls" or "raw_buffer"
 	ServerNames       []string `json:"serverNames,omitempty"`
+	// ApplicationProtocols are those of which the client offers one.
+	ApplicationProtocols []string `json:"applicationProtocols,omitempty"`
 }
 
 // HTTP is an HTTP connection manager whose routes arrive by RDS.
@@ -83,6 +90,7 @@ type HTTP struct {
 	IdleTimeout           *time.Duration `json:"idleTimeout,omitempty"`
 	StreamIdleTimeout     *time.Duration `json:"streamIdleTimeout,omitempty"`
 	RequestHeadersTimeout *time.Duration `json:"requestHeadersTimeout,omitempty"`
+	RBAC                  *RBAC          `json:"rbac,omitempty"`
 	// Limited: some route has a Limit.
 	Limited bool    `json:"limited,omitempty"`
 	Faults  []Fault `json:"faults,omitempty"` // in order
@@ -235,6 +243,7 @@ type Cluster struct {
 	HTTP           ClusterHTTP    `json:"http,omitzero"`
 	Endpoints      []Endpoint     `json:"endpoints,omitempty"`  // of Static and StrictDNS
 	BindSource     string         `json:"bindSource,omitempty"` // source address of connections
+	TLS            *UpstreamTLS   `json:"tls,omitempty"`        // nil: bytes go as they are
 	Socket         string         `json:"socket,omitempty"`     // unix socket instead of Endpoints
 	Limits         Limits         `json:"limits,omitzero"`
 	Outliers       *Outliers      `json:"outliers,omitempty"`
@@ -287,4 +296,5 @@ type Config struct {
 	Routes    []*RouteConfig `json:"routes,omitempty"`
 	Clusters  []*Cluster     `json:"clusters,omitempty"`
 	Loads     []*ClusterLoad `json:"loads,omitempty"`
+	Secrets   []*Secret      `json:"secrets,omitempty"`
 }

@@ -83,6 +83,9 @@ type Hooks[S, C any] struct {
 	Labels func(C) Labels
 	// Inbound writes the configuration of one inbound.
 	Inbound func(InboundRules[C], *Inbound)
+	// ClientTLS writes what rules for the whole mesh say about the TLS that its
+	// proxies speak as clients.
+	ClientTLS func(C, *ir.TLSParams)
 	// Proxy writes the configuration of the whole proxy (spec.default).
 	Proxy func(C, *ir.Config)
 	// Reads names what Outbound looks up besides C, so that digests cover it.
@@ -93,19 +96,20 @@ type Hooks[S, C any] struct {
 // Def is one policy kind: its resource kind and its hooks with types erased.
 // Confs are held as pointers to C.
 type Def struct {
-	kind     *resource.Kind
-	always   bool
-	bodies   func(spec any) bodies
-	merge    func([]item) any
-	zero     any
-	outbound func(any, *Outbound)
-	route    func(any, Dest, *ir.Route)
-	cluster  func(any, Dest, *ir.Cluster)
-	place    func(any, *Placing)
-	labels   func(any) Labels
-	inbound  func([]*ruleEntry, *Inbound)
-	proxy    func(any, *ir.Config)
-	reads    func(any, *Reads)
+	kind      *resource.Kind
+	always    bool
+	bodies    func(spec any) bodies
+	merge     func([]item) any
+	zero      any
+	outbound  func(any, *Outbound)
+	route     func(any, Dest, *ir.Route)
+	cluster   func(any, Dest, *ir.Cluster)
+	place     func(any, *Placing)
+	labels    func(any) Labels
+	inbound   func([]*ruleEntry, *Inbound)
+	clientTLS func(any, *ir.TLSParams)
+	proxy     func(any, *ir.Config)
+	reads     func(any, *Reads)
 }
 
 // item is an Item with its type erased.
@@ -194,6 +198,9 @@ func Define[S, C any](names resource.Names, h Hooks[S, C]) *Def {
 	}
 	if h.Proxy != nil {
 		d.proxy = func(c any, p *ir.Config) { h.Proxy(*c.(*C), p) }
+	}
+	if h.ClientTLS != nil {
+		d.clientTLS = func(c any, p *ir.TLSParams) { h.ClientTLS(*c.(*C), p) }
 	}
 	if h.Reads != nil {
 		d.reads = func(c any, r *Reads) { h.Reads(*c.(*C), r) }

@@ -19,6 +19,8 @@ type Inbound struct {
 	Listener  *ir.Listener
 	Routes    []*ir.RouteConfig // what the chains of Listener refer to
 	Clusters  []*ir.Cluster     // what the chains and routes send to
+	// TLS is what the proxy can prove and check; nil without an identity.
+	TLS *ir.DownstreamTLS
 }
 
 // HTTP reports whether the workload speaks HTTP.

@@ -18,6 +18,7 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -139,6 +140,13 @@ func add(to *bootstrapv3.Bootstrap_StaticResources, c *ir.Config) error {
 		}
 		cla.ClusterName = "load-" + r.Name
 		to.Clusters = append(to.Clusters, &clusterv3.Cluster{Name: cla.ClusterName, LoadAssignment: cla})
+	}
+	for _, r := range sorted(all[xds.Secrets]) {
+		s := &tlsv3.Secret{}
+		if err := r.Body.UnmarshalTo(s); err != nil {
+			return err
+		}
+		to.Secrets = append(to.Secrets, s)
 	}
 	return nil
 }

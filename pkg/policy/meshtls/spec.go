@@ -55,6 +55,9 @@ var Def = policy.Define(resource.Names{
 		}
 		return b
 	},
-	HasRules: true,
-	Validate: validate,
+	HasRules:  true,
+	Validate:  validate,
+	Always:    true,
+	Inbound:   inbound,
+	ClientTLS: client,
 })

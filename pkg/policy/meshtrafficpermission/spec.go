@@ -46,6 +46,8 @@ var Def = policy.Define(resource.Names{
 	},
 	HasRules: true,
 	Validate: validate,
+	Always:   true,
+	Inbound:  inbound,
 })
 
 func validate(s *Spec) resource.FieldErrors {

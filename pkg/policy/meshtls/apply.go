@@ -1,0 +1,67 @@
+package meshtls
+
+import (
+	"github.com/atoll-mesh/atoll/pkg/ir"
+	"github.com/atoll-mesh/atoll/pkg/policy"
+)
+
+// protocol is what proxies offer each other, by which a permissive inbound knows
+// mutual TLS from TLS that is the workload's own.
+const protocol = "kuma"
+
+// inbound has every chain ask for mutual TLS, if the proxy has an identity. A
+// permissive inbound also takes connections without it, as they are.
+func inbound(rules policy.InboundRules[Conf], in *policy.Inbound) {
+	if in.TLS == nil || in.ZoneProxy {
+		return
+	}
+	c, _ := rules.CatchAll()
+	tls := *in.TLS
+	c.params(&tls.Params)
+	var chains []*ir.Chain
+	for _, plain := range in.Listener.Chains {
+		mutual := *plain
+		mutual.TLS = &tls
+		if c.Mode == nil || *c.Mode != Permissive {
+			chains = append(chains, &mutual)
+			continue
+		}
+		// What other policies write into one chain is not for the others.
+		raw, own := separate(plain), separate(plain)
+		raw.Match = ir.ChainMatch{TransportProtocol: "raw_buffer"}
+		own.Match = ir.ChainMatch{TransportProtocol: "tls"}
+		mutual.Match = ir.ChainMatch{TransportProtocol: "tls", ApplicationProtocols: []string{protocol}}
+		chains = append(chains, raw, own, &mutual)
+	}
+	in.Listener.Chains = chains
+}
+
+func separate(c *ir.Chain) *ir.Chain {
+	out := *c
+	if c.HTTP != nil {
+		h := *c.HTTP
+		out.HTTP = &h
+	}
+	if c.TCP != nil {
+		t := *c.TCP
+		out.TCP = &t
+	}
+	return &out
+}
+
+func (c Conf) params(p *ir.TLSParams) {
+	if v := c.TLSVersion; v != nil {
+		p.MinVersion, p.MaxVersion = specific(v.Min), specific(v.Max)
+	}
+	p.Ciphers = c.TLSCiphers
+}
+
+func specific(version string) string {
+	if version == auto {
+		return ""
+	}
+	return version
+}
+
+// client has the proxy speak as a client what it asks of its own.
+func client(c Conf, p *ir.TLSParams) { c.params(p) }
