@@ -23,7 +23,6 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/observe"
 	"github.com/atoll-mesh/atoll/pkg/policy"
 	"github.com/atoll-mesh/atoll/pkg/policy/all"
-	"github.com/atoll-mesh/atoll/pkg/policy/meshtimeout"
 	"github.com/atoll-mesh/atoll/pkg/resource"
 	"github.com/atoll-mesh/atoll/pkg/store"
 	"github.com/atoll-mesh/atoll/pkg/store/sealed"
@@ -160,7 +159,7 @@ func newPlane(ctx context.Context, cfg *config.Config, log *slog.Logger) (*plane
 	}
 	p.defaults = control.Defaults{
 		Kinds: p.kinds, Site: p.site, Key: auth.GenerateKey,
-		Policies: meshtimeout.Defaults,
+		Policies: all.Defaults,
 	}
 	return p, nil
 }

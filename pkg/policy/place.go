@@ -25,20 +25,20 @@ type Placing struct {
 // Place returns how the endpoints of a backend are arranged for clients in a
 // zone. Nil is the zero ir.Placement.
 func (r *OutboundRules) Place(backend Dest, zone string) *ir.Placement {
-	p := &Placing{Dest: backend, Zone: zone, Client: r.client, Placement: &ir.Placement{}}
-	placed := len(r.to.labels.Endpoint) > 0
-	p.Keep = r.to.labels.Endpoint
+	p := &Placing{
+		Dest: backend, Zone: zone, Client: r.client,
+		Placement: &ir.Placement{Keep: r.to.labels.Endpoint},
+	}
 	for _, di := range r.to.ix.defs {
 		if di.place == nil {
 			continue
 		}
 		if conf := r.to.conf(di, backend); conf != nil {
 			di.place(conf, p)
-			placed = true
 		}
 	}
-	if !placed {
-		return nil
+	if !p.Flat && !p.Grouped && len(p.Keep) == 0 {
+		return nil // as without policies
 	}
 	return p.Placement
 }

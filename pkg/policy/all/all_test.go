@@ -27,23 +27,26 @@ func TestKinds(t *testing.T) {
 	}
 }
 
-func TestDefaultsAreValid(t *testing.T) {
-	got := meshtimeout.Defaults("m-1")
-	if len(got) != 2 || got[0].Name != "mesh-timeout-all-m-1" || got[1].Name != "mesh-timeout-to-all-m-1" {
-		t.Fatalf("got %v", got)
+func TestDefaults(t *testing.T) {
+	want := []struct{ typ, name, spec string }{
+		{"MeshTimeout", "mesh-timeout-all-m-1", `{"targetRef":{"kind":"Mesh"},"rules":[{"default":{"connectionTimeout":"10s","idleTimeout":"2h0m0s","http":{"requestTimeout":"0s","streamIdleTimeout":"1h0m0s","maxStreamDuration":"0s"}}}]}`},
+		{"MeshTimeout", "mesh-timeout-to-all-m-1", `{"targetRef":{"kind":"Mesh"},"to":[{"targetRef":{"kind":"Mesh"},"default":{"connectionTimeout":"5s","idleTimeout":"1h0m0s","http":{"requestTimeout":"15s","streamIdleTimeout":"30m0s"}}}]}`},
+		{"MeshCircuitBreaker", "mesh-circuit-breaker-all-m-1", `{"targetRef":{"kind":"Mesh"},"to":[{"targetRef":{"kind":"Mesh"},"default":{"connectionLimits":{"maxConnections":1024,"maxPendingRequests":1024,"maxRetries":3,"maxRequests":1024}}}]}`},
+		{"MeshRetry", "mesh-retry-all-m-1", `{"targetRef":{"kind":"Mesh"},"to":[{"targetRef":{"kind":"Mesh"},"default":{"tcp":{"maxConnectAttempt":5},"http":{"numRetries":5,"perTryTimeout":"16s","backOff":{"baseInterval":"25ms","maxInterval":"250ms"}},"grpc":{"numRetries":5,"perTryTimeout":"16s","backOff":{"baseInterval":"25ms","maxInterval":"250ms"}}}}]}`},
 	}
-	for i, want := range []string{
-		`{"targetRef":{"kind":"Mesh"},"rules":[{"default":{"connectionTimeout":"10s","idleTimeout":"2h0m0s","http":{"requestTimeout":"0s","streamIdleTimeout":"1h0m0s","maxStreamDuration":"0s"}}}]}`,
-		`{"targetRef":{"kind":"Mesh"},"to":[{"targetRef":{"kind":"Mesh"},"default":{"connectionTimeout":"5s","idleTimeout":"1h0m0s","http":{"requestTimeout":"15s","streamIdleTimeout":"30m0s"}}}]}`,
-	} {
-		if string(got[i].SpecWire()) != want {
+	got := all.Defaults("m-1")
+	if len(got) != len(want) {
+		t.Fatalf("%d policies: %v", len(got), got)
+	}
+	for i, w := range want {
+		if id := (resource.ID{Type: resource.Type(w.typ), Mesh: "m-1", Name: w.name}); got[i].ID != id {
+			t.Errorf("%v, want %v", got[i].ID, id)
+		}
+		if string(got[i].SpecWire()) != w.spec {
 			t.Errorf("%s is %s", got[i].Name, got[i].SpecWire())
 		}
 		if errs := got[i].Kind.Validate(got[i]); errs != nil {
 			t.Errorf("%s: %v", got[i].Name, errs)
-		}
-		if got[i].Mesh != "m-1" || got[i].Type != "MeshTimeout" {
-			t.Errorf("%v", got[i].ID)
 		}
 	}
 }

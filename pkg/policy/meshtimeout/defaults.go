@@ -33,15 +33,7 @@ func Defaults(mesh string) []*resource.Object {
 		},
 	}}}
 	return []*resource.Object{
-		object(mesh, "mesh-timeout-all-"+mesh, servers),
-		object(mesh, "mesh-timeout-to-all-"+mesh, clients),
+		Def.Make(mesh, "mesh-timeout-all-"+mesh, servers),
+		Def.Make(mesh, "mesh-timeout-to-all-"+mesh, clients),
 	}
-}
-
-func object(mesh, name string, s *Spec) *resource.Object {
-	o, err := Def.Kind().New(resource.Meta{ID: resource.ID{Type: Def.Kind().Type, Mesh: mesh, Name: name}}, s, nil)
-	if err != nil {
-		panic("meshtimeout: a spec written in code cannot be encoded: " + err.Error())
-	}
-	return o
 }

@@ -84,13 +84,21 @@ func (s *script) outbound(name, section string) []byte {
 	rules := policy.BuildOutbound(s.match(), World)
 	o := &policy.Outbound{Dest: d, Listener: &ir.Listener{Name: d.Name(), Direction: ir.Outbound, Address: "240.0.0.1", Port: d.Port.Number}}
 	rules.Outbound(o)
+	placements := map[string]*ir.Placement{}
 	var clusters []*ir.Cluster
 	for _, b := range o.Backends {
 		c := &ir.Cluster{Name: b.Name(), Type: ir.EDS, Protocol: ir.HTTP2}
 		rules.Cluster(b, c)
+		if p := rules.Place(b, "east"); p != nil {
+			placements[b.Name()] = p
+		}
 		clusters = append(clusters, c)
 	}
-	return pretty(map[string]any{"chains": o.Listener.Chains, "routes": o.Routes, "clusters": clusters})
+	out := map[string]any{"chains": o.Listener.Chains, "routes": o.Routes, "clusters": clusters}
+	if len(placements) > 0 {
+		out["placements"] = placements
+	}
+	return pretty(out)
 }
 
 // inbound is what the compiler generates before policies: one chain, one route,
@@ -150,7 +158,7 @@ func readable(v any) any {
 	case map[string]any:
 		for name, x := range v {
 			n, number := x.(float64)
-			if lower := strings.ToLower(name); number && (strings.HasSuffix(lower, "timeout") || strings.HasSuffix(lower, "duration") || strings.HasSuffix(lower, "interval")) {
+			if lower := strings.ToLower(name); number && (strings.HasSuffix(lower, "timeout") || strings.HasSuffix(lower, "interval") || strings.HasSuffix(lower, "duration") || strings.HasSuffix(lower, "interval")) {
 				v[name] = time.Duration(n).String()
 			} else {
 				v[name] = readable(x)
