@@ -13,6 +13,8 @@ type audienceKey struct {
 	mesh     string
 	policies digest
 	shape    digest
+	rules    digest // of policies about listeners, of zone proxies
+	tls      digest
 }
 
 // audience is the proxies that share a layer of outbounds.
@@ -21,6 +23,7 @@ type audience struct {
 	key       audienceKey
 	shape     *shape
 	matched   *policy.Matched // of any proxy; the part about outbounds is equal
+	client    *mutual         // how all of them prove who they are
 	proxies   map[*Proxy]struct{}
 	layer     *xds.Layer // nil until compiled
 	outbounds []outboundKey
@@ -32,6 +35,11 @@ type audience struct {
 // join puts a proxy into its audience. s is nil when its shape is as it was.
 func (e *Engine) join(p *Proxy, s *shape) {
 	key := audienceKey{mesh: p.info.ID.Mesh, policies: p.matched.OutboundDigest(), shape: p.shape}
+	if p.gates {
+		key.rules = p.inbound
+	}
+	client, tls := p.secured.audienceTLS(p.matched.ClientTLS(), p.gates)
+	key.tls = tls
 	if p.audience != nil && p.audience.key == key {
 		p.audience.matched = p.matched // the same in content; lets the old index go
 		return
@@ -41,7 +49,7 @@ func (e *Engine) join(p *Proxy, s *shape) {
 		if s == nil {
 			s = p.audience.shape
 		}
-		a = &audience{key: key, shape: s, proxies: map[*Proxy]struct{}{}}
+		a = &audience{key: key, shape: s, client: client, proxies: map[*Proxy]struct{}{}}
 		a.owner = a
 		if p.audience != nil {
 			a.layer = p.audience.layer // streams find the difference from here
@@ -109,7 +117,7 @@ func (e *Engine) compileBatch(batch []*audience) {
 		a := batch[i]
 		readers[i] = view.NewReader(e.snap)
 		failed[i].guard("audience", func() {
-			plans[i] = newPlan(readers[i], a.key.mesh, e.in.Site.Zone, a.shape, a.matched, &e.in.Settings)
+			plans[i] = newPlan(readers[i], a.key.mesh, e.in.Site, a.shape, a.matched, &e.in.Settings, a.client)
 		})
 	})
 
@@ -167,7 +175,9 @@ func (e *Engine) use(a *audience, p *plan) {
 	release(e.clusters, a.clusters)
 	a.outbounds, a.clusters = p.keys, p.clusterKeys
 	for i, k := range p.rows {
-		e.rowOf(k, p.placements[i]).users[a] = struct{}{}
+		if k.side != asEgress {
+			e.rowOf(k, p.placements[i]).users[a] = struct{}{}
+		}
 	}
 	kept := make(map[rowKey]bool, len(p.rows))
 	for _, k := range p.rows {
@@ -190,33 +200,45 @@ func (e *Engine) finish(a *audience, p *plan) {
 			c.Put(t, r)
 		}
 	}
+	var notes []Warning
 	for i, u := range p.units {
+		notes = append(notes, u.notes...)
+		if u.removed {
+			continue
+		}
 		if u.listener == nil {
 			a.warnings = append(a.warnings, u.warnings...)
 			last(xds.Listeners, p.keys[i].name)
 			last(xds.Routes, p.keys[i].name)
+			for _, pass := range p.outbounds[i].passages {
+				last(xds.Routes, pass.dest.Name())
+			}
 			continue
 		}
 		c.Put(xds.Listeners, u.listener)
-		if u.routes != nil {
-			c.Put(xds.Routes, u.routes)
+		for _, r := range u.routes {
+			c.Put(xds.Routes, r)
 		}
 	}
 	for i, u := range p.clusterUnits {
+		notes = append(notes, u.notes...)
+		if u.removed {
+			continue
+		}
 		if u.cluster == nil {
 			a.warnings = append(a.warnings, u.warnings...)
 			last(xds.Clusters, p.clusterKeys[i].name)
 		} else {
 			c.Put(xds.Clusters, u.cluster)
 		}
-		if r := e.rows[p.rows[i]]; r.load != nil {
+		if r := e.rows[p.rows[i]]; r != nil && r.load != nil {
 			c.Put(xds.Endpoints, r.load)
 		}
 	}
 	if len(a.warnings) > 0 {
 		e.bug(a.warnings)
 	}
-	a.warnings = append(a.warnings, p.warn.list...)
+	a.warnings = append(append(a.warnings, p.warn.list...), notes...)
 	a.layer = old.Becoming(c)
 	if a.layer != old || !slices.Equal(oldWarnings, a.warnings) {
 		for p := range a.proxies {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/atoll-mesh/atoll/pkg/delta"
 	"github.com/atoll-mesh/atoll/pkg/envoy"
+	"github.com/atoll-mesh/atoll/pkg/identity"
 	"github.com/atoll-mesh/atoll/pkg/ir"
 	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/policy"
@@ -49,39 +50,48 @@ func Build(in Inputs, s *view.Snapshot, info ProxyInfo) (*Result, error) {
 	m := newIndex(in.Policies, r, id.Mesh).Match(policy.ProxyOf(dp), policy.Options{Shadow: in.Shadow})
 	res := &Result{Shared: &ir.Config{}, Matched: m}
 
+	var warn warnings
+	ids := identity.NewMesh(in.Site, r, id.Mesh)
+	sec := secure(ids, dp, &warn)
 	own := newOwn(&in.Settings, &info, dp, m)
+	own.secured, own.trust = sec, ids.Trust
 	res.Own = own.build()
 	res.Resources = envoy.Resources(res.Own)
 
-	p := newPlan(r, id.Mesh, in.Site.Zone, shapeOf(&info, dp), m, &in.Settings)
+	shape := shapeOf(&info, dp)
+	client, _ := sec.audienceTLS(m.ClientTLS(), len(shape.Gates) > 0)
+	p := newPlan(r, id.Mesh, in.Site, shape, m, &in.Settings, client)
 	for i := range p.outbounds {
-		u, l, rc := p.buildIR(i)
+		u, l, routes := p.buildIR(i)
 		p.units[i] = u
-		res.Warnings = append(res.Warnings, u.warnings...)
-		if l == nil {
+		res.Warnings = slices.Concat(res.Warnings, u.warnings, u.notes)
+		if l == nil || u.removed {
 			continue
 		}
 		res.Shared.Listeners = append(res.Shared.Listeners, l)
 		put(res.Resources, xds.Listeners, u.listener)
-		if rc != nil {
-			res.Shared.Routes = append(res.Shared.Routes, rc)
-			put(res.Resources, xds.Routes, u.routes)
+		res.Shared.Routes = append(res.Shared.Routes, routes...)
+		for _, r := range u.routes {
+			put(res.Resources, xds.Routes, r)
 		}
 	}
 	p.collectClusters()
 	for i, row := range p.rows {
 		u, c := p.buildCluster(i)
-		res.Warnings = append(res.Warnings, u.warnings...)
-		if c == nil {
+		res.Warnings = slices.Concat(res.Warnings, u.warnings, u.notes)
+		if c == nil || u.removed {
 			continue
 		}
-		l := buildLoad(row.cluster, in.Site.Zone, p.placements[i], r.Endpoints(row.EndpointsKey))
 		res.Shared.Clusters = append(res.Shared.Clusters, c)
-		res.Shared.Loads = append(res.Shared.Loads, l)
 		put(res.Resources, xds.Clusters, u.cluster)
+		if row.side == asEgress {
+			continue
+		}
+		l := buildLoad(row.cluster, in.Site.Zone, p.placements[i], row.read(r))
+		res.Shared.Loads = append(res.Shared.Loads, l)
 		put(res.Resources, xds.Endpoints, envoy.Load(l))
 	}
-	res.Warnings = slices.Concat(own.warn.list, p.warn.list, res.Warnings)
+	res.Warnings = slices.Concat(warn.list, own.warn.list, p.warn.list, res.Warnings)
 	return res, nil
 }
 

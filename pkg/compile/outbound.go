@@ -22,6 +22,10 @@ type outbound struct {
 	addresses []ir.Address
 	noBind    bool
 	cidrs     []string
+	gate      *gate // instead of all that: a listener of a zone proxy
+	passages  []passage
+	facts     *policy.Facts
+	served    *ir.DownstreamTLS // of an egress
 }
 
 // outbounds lists what an audience calls. What cannot be called is left out with
@@ -202,6 +206,7 @@ type clusterKey struct {
 	name     string
 	protocol string
 	rules    digest
+	tls      digest
 }
 
 // upstreamProtocol is what is spoken to the endpoints: HTTP/2 between proxies,
@@ -218,10 +223,10 @@ func keyOfCluster(d policy.Dest, rules *policy.OutboundRules) clusterKey {
 	return clusterKey{name: d.Name(), protocol: upstreamProtocol(d), rules: rules.ClusterDigest(d)}
 }
 
-func buildCluster(d policy.Dest, rules *policy.OutboundRules) *ir.Cluster {
+func buildCluster(d policy.Dest, rules *policy.OutboundRules, tls *ir.UpstreamTLS) *ir.Cluster {
 	c := &ir.Cluster{
 		Name: d.Name(), Type: ir.EDS, Protocol: upstreamProtocol(d),
-		ConnectTimeout: new(connectTimeout),
+		ConnectTimeout: new(connectTimeout), TLS: tls,
 	}
 	rules.Cluster(d, c)
 	return c

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	mesh_proto "github.com/atoll-mesh/atoll/api/kuma/mesh/v1alpha1"
+	"github.com/atoll-mesh/atoll/pkg/identity"
 	"github.com/atoll-mesh/atoll/pkg/ir"
 	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/policy"
@@ -38,12 +39,17 @@ type own struct {
 	net      *kind.Networking
 	redirect *TransparentProxy
 	matched  *policy.Matched
+	secured  *secured               // nil: the proxy has no identity
+	trust    []identity.TrustDomain // of the mesh
+	facts    *policy.Facts
 	warn     warnings
 }
 
 func newOwn(settings *Settings, info *ProxyInfo, dp *resource.Object, m *policy.Matched) *own {
 	n := kind.NetworkingOf(dp)
-	return &own{settings: settings, info: info, dp: dp, net: n, redirect: info.redirection(n), matched: m}
+	o := &own{settings: settings, info: info, dp: dp, net: n, redirect: info.redirection(n), matched: m}
+	o.facts = factsOf(info, dp, n, o.redirect)
+	return o
 }
 
 func (o *own) build() *ir.Config {
@@ -71,7 +77,9 @@ func (o *own) build() *ir.Config {
 	}
 	o.passthrough(c)
 	o.admin(c)
-	o.warn.guard("proxy", func() { o.matched.Proxy(c) })
+	o.secrets(c)
+	o.warn.guard("proxy", func() { o.matched.Proxy(&policy.Own{Config: c, Facts: o.facts}) })
+	o.patchProblems(c)
 	return c
 }
 
@@ -87,6 +95,8 @@ func (o *own) inbound(c *ir.Config, source, name string, in *kind.DataplaneInbou
 	}
 	b := &policy.Inbound{
 		Address: address, Port: in.GetPort(),
+		Facts:    o.facts,
+		TLS:      o.secured.inboundTLS(),
 		Section:  kind.InboundSection(in),
 		Protocol: kind.NormalProtocol(in.GetProtocol()),
 		Listener: &ir.Listener{

@@ -16,7 +16,13 @@ type plan struct {
 	x     *resolver
 	zone  string
 	rules *policy.OutboundRules
-	warn  warnings
+	match *policy.Matched
+	shape *shape
+	// served is what the proxies of the audience present to clients, and whom they
+	// trust; nil: they have no identity.
+	served *ir.DownstreamTLS
+	client *mutual // the same for calling others
+	warn   warnings
 
 	outbounds []*outbound
 	keys      []outboundKey // of outbounds
@@ -27,14 +33,29 @@ type plan struct {
 	clusterUnits []*clusterUnit
 	rows         []rowKey // of clusters
 	placements   []*ir.Placement
+	exits        map[backend]*exit
+	tls          map[int]*ir.UpstreamTLS // of clusters
 }
 
 // outboundUnit is an outbound that was built, for all audiences that have it.
 type outboundUnit struct {
 	listener *delta.Resource
-	routes   *delta.Resource // nil unless HTTP
+	routes   []*delta.Resource // of HTTP
 	backends []backend
 	warnings []Warning // set: it could not be built
+	patching
+}
+
+// patching is what patches by hand did to a unit.
+type patching struct {
+	removed bool      // it is not served
+	notes   []Warning // patches that were left out
+}
+
+func (x *patching) left(name string, problems []string) {
+	for _, p := range problems {
+		x.notes = append(x.notes, Warning{Source: name, Text: p})
+	}
 }
 
 // backend names a cluster that an outbound sends to. It is looked up anew by
@@ -42,11 +63,13 @@ type outboundUnit struct {
 type backend struct {
 	id      resource.ID
 	section string
+	side    side
 }
 
 type clusterUnit struct {
 	cluster  *delta.Resource
 	warnings []Warning
+	patching
 }
 
 // rowKey names the endpoints of one cluster, and how they are arranged.
@@ -54,16 +77,23 @@ type rowKey struct {
 	cluster string
 	topology.EndpointsKey
 	placed digest
+	side   side // asEgress has none: its endpoints are part of the cluster
 }
 
-func newPlan(r *view.Reader, mesh, zone string, s *shape, m *policy.Matched, settings *Settings) *plan {
-	x := newResolver(r, mesh)
-	p := &plan{x: x, zone: zone, rules: policy.BuildOutbound(m, x)}
+func newPlan(r *view.Reader, mesh string, site resource.Site, s *shape, m *policy.Matched, settings *Settings, client *mutual) *plan {
+	x := newResolver(r, mesh, site)
+	p := &plan{x: x, zone: site.Zone, rules: policy.BuildOutbound(m, x), match: m, shape: s, exits: map[backend]*exit{}, client: client, served: client.served(), tls: map[int]*ir.UpstreamTLS{}}
 	p.outbounds = s.outbounds(x, settings, &p.warn)
+	for _, o := range s.gateOutbounds(x, settings, p.served, &p.warn) {
+		p.outbounds = append(p.outbounds, o)
+		for _, pass := range o.passages {
+			p.exits[pass.backend] = pass.exit
+		}
+	}
 	kept := p.outbounds[:0]
 	for _, o := range p.outbounds {
 		// Keys of policies that cannot be computed would be those of nothing.
-		if p.warn.guard(o.dest.Name(), func() { p.keys = append(p.keys, o.key(p.rules)) }) {
+		if p.warn.guard(o.name(), func() { p.keys = append(p.keys, o.keyIn(p)) }) {
 			kept = append(kept, o)
 		}
 	}
@@ -78,25 +108,54 @@ func (p *plan) build(i int) *outboundUnit {
 	return u
 }
 
-func (p *plan) buildIR(i int) (*outboundUnit, *ir.Listener, *ir.RouteConfig) {
+func (p *plan) buildIR(i int) (*outboundUnit, *ir.Listener, []*ir.RouteConfig) {
 	o, u := p.outbounds[i], &outboundUnit{}
 	var w warnings
 	var l *ir.Listener
-	var rc *ir.RouteConfig
-	if !w.guard(o.dest.Name(), func() {
-		var backends []policy.Dest
-		l, rc, backends = o.build(p.rules)
-		for _, b := range backends {
-			u.backends = append(u.backends, backend{id: p.x.id(b), section: b.Port.Section})
-		}
+	var routes []*ir.RouteConfig
+	if !w.guard(o.name(), func() {
+		l, routes, u.backends = o.buildIn(p)
 		u.listener = envoy.Listener(l)
-		if rc != nil {
-			u.routes = envoy.Route(rc)
+		u.removed = l.Removed
+		u.left(l.Name, envoy.ListenerProblems(l))
+		for _, rc := range routes {
+			u.left(rc.Name, envoy.RouteProblems(rc))
+			u.routes = append(u.routes, envoy.Route(rc))
 		}
 	}) {
 		return &outboundUnit{warnings: w.list}, nil, nil
 	}
-	return u, l, rc
+	return u, l, routes
+}
+
+// name is that of the listener.
+func (o *outbound) name() string {
+	if o.gate != nil {
+		return o.gate.Name
+	}
+	return o.dest.Name()
+}
+
+func (o *outbound) keyIn(p *plan) outboundKey {
+	if o.gate != nil {
+		return o.gateKey(p.match)
+	}
+	return o.key(p.rules)
+}
+
+func (o *outbound) buildIn(p *plan) (*ir.Listener, []*ir.RouteConfig, []backend) {
+	if o.gate != nil {
+		return o.buildGate(p.match)
+	}
+	l, rc, dests := o.build(p.rules)
+	var backends []backend
+	for _, d := range dests {
+		backends = append(backends, backend{id: p.x.id(d), section: d.Port.Section})
+	}
+	if rc == nil {
+		return l, nil, backends
+	}
+	return l, []*ir.RouteConfig{rc}, backends
 }
 
 // collectClusters lists the clusters of all outbounds, once p.units are set.
@@ -112,16 +171,24 @@ func (p *plan) collectClusters() {
 			if !ok {
 				continue // its outbound would have another key
 			}
+			if b.side != asClient {
+				p.warn.guard(d.Name(), func() { p.collectGateCluster(b, d) })
+				continue
+			}
 			if names[d.Name()] {
 				continue // identified as another one is, which has the name
 			}
 			names[d.Name()] = true
 			p.warn.guard(d.Name(), func() {
 				key, placement := keyOfCluster(d, p.rules), p.rules.Place(d, p.zone)
+				if tls := p.client.toward(p.x.row(b.id), b.section); tls != nil {
+					key.tls = digestOf(tls)
+					p.tls[len(p.clusters)] = tls
+				}
 				p.clusterKeys = append(p.clusterKeys, key)
 				p.clusters = append(p.clusters, d)
 				p.placements = append(p.placements, placement)
-				p.rows = append(p.rows, rowKey{d.Name(), topology.EndpointsKey{Destination: b.id, Section: b.section}, placementDigest(placement)})
+				p.rows = append(p.rows, rowKey{d.Name(), topology.EndpointsKey{Destination: b.id, Section: b.section}, placementDigest(placement), asClient})
 			})
 		}
 	}
@@ -134,8 +201,14 @@ func (p *plan) buildCluster(i int) (*clusterUnit, *ir.Cluster) {
 	u := &clusterUnit{}
 	var c *ir.Cluster
 	if !w.guard(p.clusters[i].Name(), func() {
-		c = buildCluster(p.clusters[i], p.rules)
+		if p.rows[i].side != asClient {
+			c = p.buildGateCluster(i)
+		} else {
+			c = buildCluster(p.clusters[i], p.rules, p.tls[i])
+		}
 		u.cluster = envoy.Cluster(c)
+		u.removed = c.Removed
+		u.left(c.Name, envoy.ClusterProblems(c))
 	}) {
 		return &clusterUnit{warnings: w.list}, nil
 	}

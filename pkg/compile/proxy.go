@@ -3,9 +3,11 @@ package compile
 import (
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/atoll-mesh/atoll/pkg/delta"
 	"github.com/atoll-mesh/atoll/pkg/envoy"
+	"github.com/atoll-mesh/atoll/pkg/identity"
 	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/policy"
 	"github.com/atoll-mesh/atoll/pkg/resource"
@@ -27,6 +29,7 @@ type Proxy struct {
 	dp       *resource.Object // that the fields below were made of
 	sections *policy.Proxy
 	shape    digest
+	gates    bool // it is a zone proxy
 	matched  *policy.Matched
 	inbound  digest // of the policies in own
 	ownOK    bool
@@ -35,6 +38,12 @@ type Proxy struct {
 	ownWarn  []Warning
 	audience *audience
 	early    bool // the Set is newer than its revision says
+	secured  *secured
+	security digest       // of secured and of whom to trust
+	cert     *certificate // nil: none
+	certs    *xds.Layer   // with the certificate
+	certWarn []Warning
+	renewal  *time.Timer // runs until it is time for another certificate
 }
 
 // Attach begins to compile for a proxy. Its Set is nil until its Dataplane is in
@@ -64,6 +73,7 @@ func (p *Proxy) Detach() {
 		delete(e.pending, p)
 		e.deps.drop(&p.unit)
 		e.leave(p)
+		p.renewAt(nil)
 		release(e.owned, p.ownKeys)
 		p.ownKeys = nil
 		if m := e.meshes[p.info.ID.Mesh]; m != nil {
@@ -99,6 +109,9 @@ type mesh struct {
 	unit
 	name    string
 	index   *policy.Index
+	ids     *identity.Mesh
+	trust   digest                 // of whom ids trusts
+	trusted map[[32]byte]time.Time // CAs of ids, since when all should know them
 	proxies map[*Proxy]struct{}
 }
 
@@ -121,7 +134,11 @@ func (e *Engine) compileMeshes() {
 func (e *Engine) indexPolicies(m *mesh) {
 	r := view.NewReader(e.snap)
 	var w warnings
-	if !w.guard("mesh "+m.name, func() { m.index = newIndex(e.in.Policies, r, m.name) }) {
+	if !w.guard("mesh "+m.name, func() {
+		m.index = newIndex(e.in.Policies, r, m.name)
+		m.ids = identity.NewMesh(e.in.Site, r, m.name)
+		m.trust, m.trusted = digestOf(m.ids.Trust), trustedSince(m.ids, m.trusted, time.Now())
+	}) {
 		e.bug(w.list)
 	}
 	e.deps.set(&m.unit, r.Deps())
@@ -145,11 +162,13 @@ func (e *Engine) meshOf(p *Proxy) *mesh {
 type matchJob struct {
 	p       *Proxy
 	index   *policy.Index
+	mesh    *mesh
 	dp      *resource.Object
 	matched *policy.Matched
 	shape   *shape // nil: as it was
 	own     *own   // nil: as it was
 	inbound digest
+	certify
 	encoded xds.Changes
 	warn    warnings
 }
@@ -170,7 +189,7 @@ func (e *Engine) compileProxies() {
 			continue // not there yet, or no more: what it has stays
 		}
 		if m := e.meshOf(p); m.index != nil {
-			jobs = append(jobs, &matchJob{p: p, index: m.index, dp: dp})
+			jobs = append(jobs, &matchJob{p: p, index: m.index, mesh: m, dp: dp})
 		}
 	}
 	e.dirty.proxies = empty(e.dirty.proxies)
@@ -191,12 +210,14 @@ func (j *matchJob) run(settings *Settings) {
 	if !same {
 		p.sections = policy.ProxyOf(j.dp)
 		j.shape = shapeOf(&p.info, j.dp)
-		p.shape = j.shape.digest()
+		p.shape, p.gates = j.shape.digest(), len(j.shape.Gates) > 0
 	}
 	j.matched = j.index.Match(p.sections, policy.Options{})
 	j.inbound = j.matched.InboundDigest()
-	if !same || j.inbound != p.inbound || !p.ownOK {
+	j.identify(time.Now())
+	if !same || j.inbound != p.inbound || !p.ownOK || j.security != p.security {
 		j.own = newOwn(settings, &p.info, j.dp, j.matched)
+		j.own.secured, j.own.trust = j.secured, j.mesh.ids.Trust
 		j.encoded = envoy.Resources(j.own.build())
 	}
 	p.dp = j.dp
@@ -207,6 +228,7 @@ func (e *Engine) settle(j *matchJob) {
 	p := j.p
 	e.matches.Add(1)
 	p.matched, p.inbound = j.matched, j.inbound
+	e.settleIdentity(j)
 	if j.own != nil {
 		e.ownCompiled.Add(1)
 		if !slices.Equal(p.ownWarn, j.own.warn.list) {
@@ -260,11 +282,11 @@ func (e *Engine) publish() {
 			continue
 		}
 		delete(e.pending, p)
-		if len(a.warnings)+len(p.ownWarn) > 0 || p.warnings.Load() != nil {
-			list := slices.Concat(p.ownWarn, a.warnings)
+		if len(a.warnings)+len(p.ownWarn)+len(p.certWarn) > 0 || p.warnings.Load() != nil {
+			list := slices.Concat(p.certWarn, p.ownWarn, a.warnings)
 			p.warnings.Store(&list)
 		}
-		if p.early || !p.has(a.layer, p.own) {
+		if p.early || !p.has(a.layer, p.own, p.certs) {
 			p.early = false
 			e.give(p, uint64(e.snap.Revision()))
 		}
@@ -272,9 +294,9 @@ func (e *Engine) publish() {
 }
 
 // has reports whether the proxy was given exactly these layers.
-func (p *Proxy) has(shared, own *xds.Layer) bool {
+func (p *Proxy) has(shared, own, certs *xds.Layer) bool {
 	s := p.set.Load()
-	return s != nil && s.Layers()[0] == shared && s.Layers()[1] == own
+	return s != nil && s.Layers()[0] == shared && s.Layers()[1] == own && s.Layers()[2] == certs
 }
 
 // publishEarly gives out layers in which endpoints changed, while other things
@@ -290,7 +312,7 @@ func (e *Engine) publishEarly() {
 }
 
 func (e *Engine) give(p *Proxy, revision uint64) {
-	p.set.Store(xds.NewSet(revision, p.audience.layer, p.own))
+	p.set.Store(xds.NewSet(revision, p.audience.layer, p.own, p.certs))
 	e.published.Add(1)
 	select {
 	case p.changed <- struct{}{}:

@@ -33,6 +33,11 @@ type ProxyInfo struct {
 	DNSPort          uint32 // of the agent; 0: none
 	IPv6             bool   // the host can use IPv6
 	Workdir          string
+	SpireSocket      string // of a SPIRE agent beside the proxy; empty: where they usually are
+	MetricsCert      string // files of the proxy, for those who read its metrics
+	MetricsKey       string
+	NodeAddress      string // of the machine that the proxy runs on; empty: unknown
+	SystemCA         string // path of the CAs that the proxy's system trusts; empty: unknown
 }
 
 // TransparentProxy tells which connections are redirected to the proxy, and to

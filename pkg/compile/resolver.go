@@ -3,6 +3,7 @@ package compile
 import (
 	"sync"
 
+	"github.com/atoll-mesh/atoll/pkg/identity"
 	"github.com/atoll-mesh/atoll/pkg/policy"
 	"github.com/atoll-mesh/atoll/pkg/resource"
 	"github.com/atoll-mesh/atoll/pkg/topology"
@@ -13,16 +14,19 @@ import (
 // did. It may be used concurrently.
 type resolver struct {
 	mesh string
+	site resource.Site
 
 	mu   sync.Mutex
 	r    *view.Reader
 	rows map[resource.ID]*policy.Destination
 	ids  map[*policy.Destination]resource.ID
+
+	identities *identity.Mesh // of the mesh; nil until asked for
 }
 
-func newResolver(r *view.Reader, mesh string) *resolver {
+func newResolver(r *view.Reader, mesh string, site resource.Site) *resolver {
 	return &resolver{
-		mesh: mesh, r: r,
+		mesh: mesh, site: site, r: r,
 		rows: map[resource.ID]*policy.Destination{},
 		ids:  map[*policy.Destination]resource.ID{},
 	}
@@ -79,6 +83,13 @@ func (x *resolver) byID(id resource.ID, section string) (policy.Dest, bool) {
 		return policy.Dest{}, false
 	}
 	return x.dest(d, section)
+}
+
+// row is a row that was found before.
+func (x *resolver) row(id resource.ID) *topology.Destination {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.withExits(x.r.Destination(id))
 }
 
 // id is that of a destination which the resolver returned.

@@ -58,7 +58,7 @@ func (e *Engine) compileRows() {
 		k := rows[i].key
 		readers[i] = view.NewReader(e.snap)
 		failed[i].guard(k.cluster, func() {
-			loads[i] = envoy.Load(buildLoad(k.cluster, e.in.Site.Zone, rows[i].place, readers[i].Endpoints(k.EndpointsKey)))
+			loads[i] = envoy.Load(buildLoad(k.cluster, e.in.Site.Zone, rows[i].place, k.read(readers[i])))
 		})
 	})
 	changed := map[*audience]xds.Changes{}

@@ -8,6 +8,7 @@ import (
 
 	mesh_proto "github.com/atoll-mesh/atoll/api/kuma/mesh/v1alpha1"
 	"github.com/atoll-mesh/atoll/pkg/kind"
+	"github.com/atoll-mesh/atoll/pkg/policy"
 	"github.com/atoll-mesh/atoll/pkg/resource"
 )
 
@@ -25,6 +26,9 @@ type shape struct {
 	All      bool               `json:"all,omitempty"` // every destination of the mesh is reachable
 	Refs     []reference        `json:"refs,omitempty"`
 	Explicit []explicitOutbound `json:"explicit,omitempty"`
+	Gates    []gate             `json:"gates,omitempty"`
+	Facts    *policy.Facts      `json:"facts,omitempty"`    // of a zone proxy
+	SystemCA string             `json:"systemCA,omitempty"` // of a proxy with an egress
 }
 
 // reference names destinations by name or by labels.
@@ -45,7 +49,13 @@ type explicitOutbound struct {
 func shapeOf(info *ProxyInfo, dp *resource.Object) *shape {
 	n := kind.NetworkingOf(dp)
 	redirect := info.redirection(n)
-	s := &shape{IPv6: info.IPv6}
+	s := &shape{IPv6: info.IPv6, Gates: gatesOf(info, n)}
+	if len(s.Gates) > 0 {
+		s.Facts = factsOf(info, dp, n, redirect)
+	}
+	if slices.ContainsFunc(s.Gates, func(g gate) bool { return g.Egress }) {
+		s.SystemCA = info.SystemCA
+	}
 	bind := info.has(FeatureBindOutbounds)
 	if !bind && (redirect == nil || redirect.OutboundPort == 0) {
 		for _, o := range n.GetOutbound() {

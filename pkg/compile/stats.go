@@ -14,6 +14,7 @@ type Stats struct {
 	ClustersCompiled  uint64
 	EndpointsCompiled uint64 // of one port
 	Published         uint64 // Sets given to proxies
+	Certificates      uint64 // issued or taken back
 
 	// Everything was compiled anew, because the engine was too far behind, or
 	// because the store had gone back in time. Not near zero is a fault.
@@ -29,7 +30,7 @@ type counters struct {
 	policiesIndexed, matches, ownCompiled, audiencesCompiled atomic.Uint64
 	outboundsCompiled, clustersCompiled, endpointsCompiled   atomic.Uint64
 	published, fullLagged, fullRestored, bugs                atomic.Uint64
-	checks, mismatches                                       atomic.Uint64
+	checks, mismatches, certificates                         atomic.Uint64
 }
 
 // Stats may be called at any time, by anybody.
@@ -42,6 +43,7 @@ func (e *Engine) Stats() Stats {
 		ClustersCompiled: c.clustersCompiled.Load(), EndpointsCompiled: c.endpointsCompiled.Load(),
 		Published: c.published.Load(), FullLagged: c.fullLagged.Load(), FullRestored: c.fullRestored.Load(),
 		Bugs: c.bugs.Load(), Checks: c.checks.Load(), Mismatches: c.mismatches.Load(),
+		Certificates: c.certificates.Load(),
 	}
 }
 

@@ -75,7 +75,9 @@ func (w *world) decode(doc string) *resource.Object {
 		}
 	}
 	m := o.Meta
-	m.Labels = east.ComputeLabels(k, m.Name, m.Mesh, m.Labels)
+	if m.Labels[resource.LabelOrigin] != resource.OriginGlobal { // else it came by sync
+		m.Labels = east.ComputeLabels(k, m.Name, m.Mesh, m.Labels)
+	}
 	m.Created = epoch
 	o, err = k.New(m, o.Spec, status)
 	if err != nil {

@@ -46,6 +46,9 @@ func cluster(c *ir.Cluster) *clusterv3.Cluster {
 	if o := httpOptions(c); o != nil {
 		out.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptionsKey: o}
 	}
+	if c.External != nil {
+		out.TransportSocket = externalTLS(c.External)
+	}
 	protect(out, c.TLS)
 	if c.BindSource != "" {
 		out.UpstreamBindConfig = &corev3.BindConfig{SourceAddress: socketAddress(c.BindSource, 0).GetSocketAddress()}
@@ -63,6 +66,8 @@ func staticLoad(c *ir.Cluster) *endpointv3.ClusterLoadAssignment {
 		}}}}
 	case len(c.Endpoints) > 0:
 		out.Endpoints = []*endpointv3.LocalityLbEndpoints{{LbEndpoints: endpoints(c.Endpoints)}}
+	case len(c.Localities) > 0:
+		out.Endpoints = localities(c.Localities)
 	}
 	return out
 }
@@ -100,7 +105,13 @@ func load(l *ir.ClusterLoad) *endpointv3.ClusterLoadAssignment {
 	if l.Overprovisioning != 0 {
 		out.Policy = &endpointv3.ClusterLoadAssignment_Policy{OverprovisioningFactor: wrapperspb.UInt32(l.Overprovisioning)}
 	}
-	for _, x := range l.Localities {
+	out.Endpoints = localities(l.Localities)
+	return out
+}
+
+func localities(in []ir.Locality) []*endpointv3.LocalityLbEndpoints {
+	var out []*endpointv3.LocalityLbEndpoints
+	for _, x := range in {
 		loc := &endpointv3.LocalityLbEndpoints{Priority: x.Priority, LbEndpoints: endpoints(x.Endpoints)}
 		if x.Zone != "" || x.SubZone != "" {
 			loc.Locality = &corev3.Locality{Zone: x.Zone, SubZone: x.SubZone}
@@ -108,7 +119,7 @@ func load(l *ir.ClusterLoad) *endpointv3.ClusterLoadAssignment {
 		if x.Weight != 0 {
 			loc.LoadBalancingWeight = wrapperspb.UInt32(x.Weight)
 		}
-		out.Endpoints = append(out.Endpoints, loc)
+		out = append(out, loc)
 	}
 	return out
 }

@@ -19,13 +19,22 @@ import (
 )
 
 // Listener encodes a listener as the resource of that name.
-func Listener(l *ir.Listener) *delta.Resource { return encode(l.Name, xds.Listeners, listener(l)) }
+func Listener(l *ir.Listener) *delta.Resource {
+	m, _ := patchedListener(l)
+	return encode(l.Name, xds.Listeners, m)
+}
 
 // Route encodes a route configuration as the resource of that name.
-func Route(c *ir.RouteConfig) *delta.Resource { return encode(c.Name, xds.Routes, routeConfig(c)) }
+func Route(c *ir.RouteConfig) *delta.Resource {
+	m, _ := patchedRoutes(c)
+	return encode(c.Name, xds.Routes, m)
+}
 
 // Cluster encodes a cluster as the resource of that name.
-func Cluster(c *ir.Cluster) *delta.Resource { return encode(c.Name, xds.Clusters, cluster(c)) }
+func Cluster(c *ir.Cluster) *delta.Resource {
+	m, _ := patchedCluster(c)
+	return encode(c.Name, xds.Clusters, m)
+}
 
 // Load encodes the endpoints of a cluster as the resource of its name.
 func Load(l *ir.ClusterLoad) *delta.Resource { return encode(l.Cluster, xds.Endpoints, load(l)) }
@@ -35,16 +44,36 @@ func Load(l *ir.ClusterLoad) *delta.Resource { return encode(l.Cluster, xds.Endp
 func Resources(c *ir.Config) xds.Changes {
 	out := xds.Changes{}
 	for _, l := range c.Listeners {
+		if l.Removed {
+			continue
+		}
 		out.Put(xds.Listeners, Listener(l))
 	}
 	for _, r := range c.Routes {
 		out.Put(xds.Routes, Route(r))
 	}
 	for _, x := range c.Clusters {
+		if x.Removed {
+			continue
+		}
 		out.Put(xds.Clusters, Cluster(x))
 	}
 	for _, l := range c.Loads {
 		out.Put(xds.Endpoints, Load(l))
+	}
+	for _, s := range c.Secrets {
+		out.Put(xds.Secrets, Secret(s))
+	}
+	for _, p := range c.Added {
+		m, err := added(p)
+		if err != nil {
+			continue
+		}
+		t := xds.Clusters
+		if p.Target == ir.PatchListener {
+			t = xds.Listeners
+		}
+		out.Put(t, encode(m.(interface{ GetName() string }).GetName(), t, m))
 	}
 	for _, s := range c.Secrets {
 		out.Put(xds.Secrets, Secret(s))

@@ -8,7 +8,6 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	setstatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/set_filter_state/v3"
-	tlsinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/tls_inspector/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	setstatefilterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/set_filter_state/v3"
 	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
@@ -48,12 +47,7 @@ func listener(l *ir.Listener) *listenerv3.Listener {
 		out.FilterChains = append(out.FilterChains, chain(c))
 		inspect = inspect || c.Match.TransportProtocol != "" || len(c.Match.ServerNames)+len(c.Match.ApplicationProtocols) > 0
 	}
-	if inspect {
-		out.ListenerFilters = []*listenerv3.ListenerFilter{{
-			Name:       "envoy.filters.listener.tls_inspector",
-			ConfigType: &listenerv3.ListenerFilter_TypedConfig{TypedConfig: pack(&tlsinspectorv3.TlsInspector{})},
-		}}
-	}
+	out.ListenerFilters = inspectors(inspect, l)
 	return out
 }
 
@@ -79,13 +73,7 @@ func stringStruct(m map[string]string) *structpb.Struct {
 
 func chain(c *ir.Chain) *listenerv3.FilterChain {
 	out := &listenerv3.FilterChain{Name: c.Name}
-	if c.Match.TransportProtocol != "" || len(c.Match.ServerNames)+len(c.Match.ApplicationProtocols) > 0 {
-		out.FilterChainMatch = &listenerv3.FilterChainMatch{
-			TransportProtocol:    c.Match.TransportProtocol,
-			ServerNames:          c.Match.ServerNames,
-			ApplicationProtocols: c.Match.ApplicationProtocols,
-		}
-	}
+	out.FilterChainMatch = chainMatch(&c.Match)
 	if c.TLS != nil {
 		out.TransportSocket = downstreamTLS(c.TLS)
 	}
@@ -172,6 +160,9 @@ func connectionManager(h *ir.HTTP) proto.Message {
 		UpgradeConfigs:        []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
 		Http2ProtocolOptions:  &corev3.Http2ProtocolOptions{AllowConnect: true},
 		InternalAddressConfig: &hcmv3.HttpConnectionManager_InternalAddressConfig{CidrRanges: cidrs(h.InternalCIDRs)},
+	}
+	if h.Inline != nil {
+		out.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: routeConfig(h.Inline)}
 	}
 	if h.NormalizePath {
 		out.NormalizePath = wrapperspb.Bool(true)

@@ -14,13 +14,21 @@ import (
 )
 
 func routeConfig(c *ir.RouteConfig) *routev3.RouteConfiguration {
+	var hosts []*routev3.VirtualHost
+	for i := range c.Hosts {
+		h := &routev3.VirtualHost{Name: c.Hosts[i].Name, Domains: c.Hosts[i].Domains}
+		for _, r := range c.Hosts[i].Routes {
+			h.Routes = append(h.Routes, route(r))
+		}
+		hosts = append(hosts, h)
+	}
 	host := &routev3.VirtualHost{Name: c.VirtualHost, Domains: []string{"*"}}
 	for _, r := range c.Routes {
 		host.Routes = append(host.Routes, route(r))
 	}
 	return &routev3.RouteConfiguration{
 		Name:                   c.Name,
-		VirtualHosts:           []*routev3.VirtualHost{host},
+		VirtualHosts:           append(hosts, host),
 		RequestHeadersToRemove: c.RemoveRequestHeaders,
 		ValidateClusters:       wrapperspb.Bool(false),
 	}
@@ -42,7 +50,11 @@ func route(r *ir.Route) *routev3.Route {
 	case r.Redirect != nil:
 		out.Action = &routev3.Route_Redirect{Redirect: redirect(r.Redirect, &r.Match)}
 	case r.Direct != nil:
-		out.Action = &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{Status: r.Direct.Status}}
+		d := &routev3.DirectResponseAction{Status: r.Direct.Status}
+		if r.Direct.Body != "" {
+			d.Body = &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: r.Direct.Body}}
+		}
+		out.Action = &routev3.Route_DirectResponse{DirectResponse: d}
 	case r.Forward != nil:
 		out.Action = &routev3.Route_Route{Route: forward(r.Forward, &r.Match)}
 	}

@@ -47,6 +47,14 @@ type Listener struct {
 	// is done anyway where chains are matched by them.
 	InspectTLS bool     `json:"inspectTLS,omitempty"`
 	Chains     []*Chain `json:"chains"`
+	// Patches are applied last, in order.
+	Patches []*Patch `json:"patches,omitempty"`
+	Removed bool     `json:"removed,omitempty"` // a patch removed it: it is not sent
+	// InspectHTTP tells apart connections that begin with HTTP.
+	InspectHTTP bool `json:"inspectHTTP,omitempty"`
+	// SilentPorts are destination ports where the server speaks first, so that
+	// nothing may wait for the client.
+	SilentPorts []uint32 `json:"silentPorts,omitempty"`
 }
 
 // Address is an IP address and a port.
@@ -77,12 +85,16 @@ type ChainMatch struct {
 	ServerNames       []string `json:"serverNames,omitempty"`
 	// ApplicationProtocols are those of which the client offers one.
 	ApplicationProtocols []string `json:"applicationProtocols,omitempty"`
+	Port                 uint32   `json:"port,omitempty"`     // of the destination; 0: any
+	Prefixes             []string `json:"prefixes,omitempty"` // of the destination, such as 10.0.0.0/8
 }
 
 // HTTP is an HTTP connection manager whose routes arrive by RDS.
 type HTTP struct {
-	StatPrefix            string         `json:"statPrefix"`
-	RouteConfig           string         `json:"routeConfig"`
+	StatPrefix  string `json:"statPrefix"`
+	RouteConfig string `json:"routeConfig"`
+	// Inline are the routes themselves, for patches that look for them here.
+	Inline                *RouteConfig   `json:"inline,omitempty"`
 	GRPCStats             bool           `json:"grpcStats,omitempty"`
 	ClientCertDetails     bool           `json:"clientCertDetails,omitempty"` // SANITIZE_SET with the peer's URI
 	NormalizePath         bool           `json:"normalizePath,omitempty"`
@@ -119,6 +131,16 @@ type RouteConfig struct {
 	VirtualHost          string   `json:"virtualHost"`
 	RemoveRequestHeaders []string `json:"removeRequestHeaders,omitempty"`
 	Routes               []*Route `json:"routes"` // first match wins
+	Patches              []*Patch `json:"patches,omitempty"`
+	// Hosts have routes of their own; VirtualHost takes what is for none of them.
+	Hosts []Host `json:"hosts,omitempty"`
+}
+
+// Host is the routes of requests for some domains.
+type Host struct {
+	Name    string   `json:"name"`
+	Domains []string `json:"domains"`
+	Routes  []*Route `json:"routes"`
 }
 
 // Route says what happens to the requests it matches. Exactly one of Forward,
@@ -205,9 +227,10 @@ type Redirect struct {
 	Path   *PathRewrite `json:"path,omitempty"`
 }
 
-// Direct answers at once without a body.
+// Direct answers at once.
 type Direct struct {
 	Status uint32 `json:"status"`
+	Body   string `json:"body,omitempty"`
 }
 
 // HeaderOps changes headers: set, then add, then remove.
@@ -245,10 +268,16 @@ type Cluster struct {
 	BindSource     string         `json:"bindSource,omitempty"` // source address of connections
 	TLS            *UpstreamTLS   `json:"tls,omitempty"`        // nil: bytes go as they are
 	Socket         string         `json:"socket,omitempty"`     // unix socket instead of Endpoints
-	Limits         Limits         `json:"limits,omitzero"`
-	Outliers       *Outliers      `json:"outliers,omitempty"`
-	HealthChecks   []HealthCheck  `json:"healthChecks,omitempty"`
-	Balancer       *Balancer      `json:"balancer,omitempty"`
+	Patches        []*Patch       `json:"patches,omitempty"`
+	Removed        bool           `json:"removed,omitempty"` // a patch removed it: it is not sent
+	// Localities of Static and StrictDNS are Endpoints with places and priorities.
+	Localities []Locality `json:"localities,omitempty"`
+	// External is set for what is outside the mesh and speaks TLS.
+	External     *ExternalTLS  `json:"external,omitempty"`
+	Limits       Limits        `json:"limits,omitzero"`
+	Outliers     *Outliers     `json:"outliers,omitempty"`
+	HealthChecks []HealthCheck `json:"healthChecks,omitempty"`
+	Balancer     *Balancer     `json:"balancer,omitempty"`
 	// LocalityWeighted makes the weights of localities count.
 	LocalityWeighted bool `json:"localityWeighted,omitempty"`
 	// PanicThreshold is the percentage of healthy endpoints below which all are
@@ -297,4 +326,6 @@ type Config struct {
 	Clusters  []*Cluster     `json:"clusters,omitempty"`
 	Loads     []*ClusterLoad `json:"loads,omitempty"`
 	Secrets   []*Secret      `json:"secrets,omitempty"`
+	// Added are patches that add clusters and listeners.
+	Added []*Patch `json:"added,omitempty"`
 }

@@ -87,7 +87,16 @@ type Hooks[S, C any] struct {
 	// proxies speak as clients.
 	ClientTLS func(C, *ir.TLSParams)
 	// Proxy writes the configuration of the whole proxy (spec.default).
-	Proxy func(C, *ir.Config)
+	Proxy func(C, *Own)
+	// Everywhere gives spec.default to Outbound and Cluster too, as if it stood
+	// in spec.to for the mesh.
+	Everywhere bool
+	// Unknown writes what spec.to says for the mesh into the own layer, for
+	// destinations that the mesh does not know.
+	Unknown func(C, *Own)
+	// Resolve returns the conf with what its references lead to. It does not
+	// change the one it is given.
+	Resolve func(c C, find func(*CollectorRef) *Collector) C
 	// Reads names what Outbound looks up besides C, so that digests cover it.
 	// A policy whose Outbound calls Outbound.Backend or Outbound.Own has it.
 	Reads func(C, *Reads)
@@ -108,8 +117,12 @@ type Def struct {
 	labels    func(any) Labels
 	inbound   func([]*ruleEntry, *Inbound)
 	clientTLS func(any, *ir.TLSParams)
-	proxy     func(any, *ir.Config)
-	reads     func(any, *Reads)
+	proxy     func(any, *Own)
+	unknown   func(any, *Own)
+	resolve   func(any, func(*CollectorRef) *Collector) any
+	// everywhere: spec.default stands in spec.to for the mesh, too
+	everywhere bool
+	reads      func(any, *Reads)
 }
 
 // item is an Item with its type erased.
@@ -149,7 +162,7 @@ func Define[S, C any](names resource.Names, h Hooks[S, C]) *Def {
 			return fold(confs...)
 		}
 	}
-	d := &Def{always: h.Always, zero: new(C)}
+	d := &Def{always: h.Always, everywhere: h.Everywhere, zero: new(C)}
 	define := resource.Define[S, resource.NoStatus]
 	if h.HasStatus {
 		define = resource.Define[S, Status]
@@ -197,7 +210,16 @@ func Define[S, C any](names resource.Names, h Hooks[S, C]) *Def {
 		d.cluster = func(c any, b Dest, cl *ir.Cluster) { h.Cluster(*c.(*C), b, cl) }
 	}
 	if h.Proxy != nil {
-		d.proxy = func(c any, p *ir.Config) { h.Proxy(*c.(*C), p) }
+		d.proxy = func(c any, o *Own) { h.Proxy(*c.(*C), o) }
+	}
+	if h.Unknown != nil {
+		d.unknown = func(c any, o *Own) { h.Unknown(*c.(*C), o) }
+	}
+	if h.Resolve != nil {
+		d.resolve = func(c any, find func(*CollectorRef) *Collector) any {
+			out := h.Resolve(*c.(*C), find)
+			return &out
+		}
 	}
 	if h.ClientTLS != nil {
 		d.clientTLS = func(c any, p *ir.TLSParams) { h.ClientTLS(*c.(*C), p) }

@@ -20,7 +20,8 @@ type Inbound struct {
 	Routes    []*ir.RouteConfig // what the chains of Listener refer to
 	Clusters  []*ir.Cluster     // what the chains and routes send to
 	// TLS is what the proxy can prove and check; nil without an identity.
-	TLS *ir.DownstreamTLS
+	TLS   *ir.DownstreamTLS
+	Facts *Facts
 }
 
 // HTTP reports whether the workload speaks HTTP.

@@ -68,10 +68,14 @@ func (e *ruleEntry) origin() Origin { return Origin{Policy: e.p.obj, Index: e.in
 // in that mesh; defs is the list of policies in order of application.
 func NewIndex(defs []*Def, list func(resource.Type) iter.Seq[*resource.Object]) *Index {
 	ix := &Index{}
+	var collectors []*resource.Object
+	if slices.ContainsFunc(defs, func(d *Def) bool { return d.resolve != nil }) {
+		collectors = slices.Collect(list(collectorKind))
+	}
 	for i, d := range defs {
 		di := &defIndex{Def: d, pos: i}
 		for o := range list(d.kind.Type) {
-			di.policies = append(di.policies, d.parse(o))
+			di.policies = append(di.policies, d.parse(o, collectors))
 		}
 		slices.SortFunc(di.policies, comparePolicies)
 		for _, p := range di.policies {
@@ -110,7 +114,7 @@ func (ix *Index) routes() []*resource.Object {
 	return nil
 }
 
-func (d *Def) parse(o *resource.Object) *parsed {
+func (d *Def) parse(o *resource.Object, collectors []*resource.Object) *parsed {
 	p := &parsed{
 		obj:    o,
 		target: TargetRef{Kind: Mesh},
@@ -129,6 +133,10 @@ func (d *Def) parse(o *resource.Object) *parsed {
 		p.body.rules = nil
 	}
 	p.who = identity(o)
+	d.resolveRefs(p, collectors)
+	if d.everywhere && p.body.def != nil {
+		p.body.to = append(p.body.to, toBody{ref: TargetRef{Kind: Mesh}, conf: p.body.def})
+	}
 	if len(p.body.rules) > 0 {
 		p.rulesDigest = new(hash).digest(p.who).bytes(encode(p.target)).bytes(rulesOf(o, p.body)).sum()
 	}

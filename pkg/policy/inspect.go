@@ -58,7 +58,7 @@ func (m *Matched) ProxyPolicies() []Applied {
 func (m *Matched) OutboundPolicies(d Dest) []Applied {
 	var out []Applied
 	for _, di := range m.ix.defs {
-		if entries := m.out.forDest(di, d); len(entries) > 0 {
+		if entries := m.out.forDest(di, d); len(entries) > 0 && !di.everywhere {
 			out = append(out, di.applied(m.out.join(di, entries)))
 		}
 	}
@@ -72,7 +72,7 @@ func (m *Matched) RoutePolicies(d Dest, route resource.KRI) []Applied {
 	route.Section = ""
 	var out []Applied
 	for _, di := range m.ix.defs {
-		if di.reads != nil {
+		if di.reads != nil || di.everywhere {
 			continue
 		}
 		entries := m.out.forRoute(di, route)
@@ -110,6 +110,9 @@ func (m *Matched) ToRules(mesh resource.KRI, destinations iter.Seq[*Destination]
 	dests := slices.Collect(destinations)
 	var out []AppliedTo
 	for _, di := range m.ix.defs {
+		if di.everywhere {
+			continue // they are shown as policies of the proxy
+		}
 		from := len(out)
 		add := func(key resource.KRI, entries []*toEntry) {
 			out = append(out, AppliedTo{Resource: key, Applied: di.applied(m.out.join(di, entries))})

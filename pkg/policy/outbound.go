@@ -17,6 +17,9 @@ type Outbound struct {
 	// Routes is set for HTTP: the configuration that Listener refers to, named
 	// as the destination.
 	Routes *ir.RouteConfig
+	// Client holds the labels of the clients that a policy with Everywhere named
+	// in Labels, as far as they have them.
+	Client map[string]string
 	// Backends is every destination that the listener or the routes send to, in
 	// order of first use: the clusters that must exist.
 	Backends []Dest
@@ -101,6 +104,12 @@ func (r *OutboundRules) Digest(d Dest) Digest {
 		for _, e := range entries {
 			h.digest(e.digest)
 		}
+		if di.everywhere && di.labels != nil && len(entries) > 0 {
+			for _, key := range r.to.labels.Client {
+				v, ok := r.client[key]
+				h.text(v).number(boolRank(ok))
+			}
+		}
 		if di.reads != nil && len(entries) > 0 {
 			di.reads(r.to.join(di, entries).conf, &Reads{rules: r, hash: h})
 		}
@@ -127,6 +136,7 @@ func (r *OutboundRules) ClusterDigest(backend Dest) Digest {
 // Without any policy these send everything to the destination itself.
 func (r *OutboundRules) Outbound(o *Outbound) {
 	o.rules, o.known, o.owners = r, map[string]Dest{o.Dest.Name(): o.Dest}, map[string]resource.KRI{}
+	o.Client = r.client
 	o.direct()
 	for _, di := range r.to.ix.defs {
 		if di.outbound == nil {

@@ -4,7 +4,6 @@ import (
 	"strconv"
 
 	mesh_proto "github.com/atoll-mesh/atoll/api/kuma/mesh/v1alpha1"
-	"github.com/atoll-mesh/atoll/pkg/ir"
 	"github.com/atoll-mesh/atoll/pkg/resource"
 )
 
@@ -133,6 +132,11 @@ func (m *Matched) OutboundDigest() Digest {
 func (m *Matched) InboundDigest() Digest {
 	h := new(hash)
 	for _, di := range m.ix.defs {
+		if di.unknown != nil {
+			for _, e := range m.out.forDest(di, Dest{Destination: &Destination{}}) {
+				h.digest(e.digest)
+			}
+		}
 		for _, p := range di.policies {
 			if m.set.has(p.bit) && (len(p.body.rules) > 0 || p.body.def != nil) {
 				h.digest(p.rulesDigest).digest(p.defaultDigest)
@@ -160,8 +164,13 @@ func (m *Matched) Policies(t resource.Type) []*resource.Object {
 
 // Proxy applies the policies that configure the proxy as a whole to its own
 // layer.
-func (m *Matched) Proxy(c *ir.Config) {
+func (m *Matched) Proxy(c *Own) {
 	for _, di := range m.ix.defs {
+		if di.unknown != nil {
+			if entries := m.out.forDest(di, Dest{Destination: &Destination{}}); len(entries) > 0 {
+				di.unknown(m.out.join(di, entries).conf, c)
+			}
+		}
 		if di.proxy == nil {
 			continue
 		}

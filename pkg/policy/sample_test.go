@@ -78,7 +78,7 @@ func sample(s *seen) *policy.Def {
 				s.inbound = append(s.inbound, text(rule.Conf))
 			}
 		},
-		Proxy: func(c sampleConf, _ *ir.Config) { s.proxy = append(s.proxy, text(c)) },
+		Proxy: func(c sampleConf, _ *policy.Own) { s.proxy = append(s.proxy, text(c)) },
 	})
 }
 

@@ -210,7 +210,7 @@ func TestProxyWide(t *testing.T) {
 		pol{name: "other", spec: conf(sampleConf{Text: ptr("other")}).on(policy.Dataplane, labels{"app": "other"}, "")},
 	)
 	m := ix.Match(client(labels{}, web), policy.Options{})
-	m.Proxy(nil)
+	m.Proxy(&policy.Own{})
 	equal(t, "conf", s.proxy, []string{"a"})
 	got := m.ProxyPolicies()
 	if len(got) != 1 || *got[0].Conf.(*sampleConf).Number != 2 || got[0].Origins[1].Policy.Name != "a" {

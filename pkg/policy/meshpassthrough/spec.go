@@ -67,5 +67,6 @@ var Def = policy.Define(resource.Names{
 		return policy.Bodies[Conf]{TargetRef: s.TargetRef, Default: s.Default}
 	},
 	Validate: validate,
-	Warnings: func(*Spec) []string { return []string{"MeshPassthrough has no effect yet"} },
+	Warnings: warnings,
+	Proxy:    proxy,
 })

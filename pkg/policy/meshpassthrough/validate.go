@@ -94,3 +94,10 @@ func (m Match) validateDomain(errs *resource.FieldErrors, p string) {
 		errs.Add(p+".value", "must be a DNS name, or one after *.")
 	}
 }
+
+func warnings(s *Spec) []string {
+	if s.Default != nil && s.Default.PassthroughMode != nil && *s.Default.PassthroughMode != Matched && len(s.Default.AppendMatch) > 0 {
+		return []string{"spec.default.appendMatch has no effect with passthroughMode " + *s.Default.PassthroughMode}
+	}
+	return nil
+}

@@ -134,5 +134,9 @@ var Def = policy.Define(resource.Names{
 		return policy.Bodies[Conf]{TargetRef: s.TargetRef, Default: &s.Default}
 	},
 	Validate: validate,
-	Warnings: func(*Spec) []string { return []string{"MeshProxyPatch has no effect yet"} },
+	// Last of all: what it changes is finished.
+	Everywhere: true,
+	Outbound:   outbound,
+	Cluster:    cluster,
+	Proxy:      proxy,
 })

@@ -1,7 +1,10 @@
 package meshproxypatch
 
 import (
+	"errors"
 	"fmt"
+
+	"sigs.k8s.io/yaml"
 
 	"github.com/atoll-mesh/atoll/pkg/resource"
 )
@@ -74,9 +77,16 @@ func (c *Change) validate(errs *resource.FieldErrors, p, operation string) {
 		if (c.Value == nil) == (len(c.JSONPatches) == 0) {
 			errs.Add(p, "exactly one of value and jsonPatches must be defined")
 		}
+		if c.Value != nil {
+			if err := isMessage(*c.Value); err != nil {
+				errs.Add(p+".value", "must be YAML of a message of Envoy: %s", err.Error())
+			}
+		}
 	case Add, AddFirst, AddLast, AddBefore, AddAfter:
 		if c.Value == nil || *c.Value == "" {
 			errs.Add(p+".value", "must be defined")
+		} else if err := isMessage(*c.Value); err != nil {
+			errs.Add(p+".value", "must be YAML of a message of Envoy: %s", err.Error())
 		}
 	default:
 		errs.Add(p+".operation", "unknown operation %q", operation)
@@ -112,4 +122,14 @@ func (j JSONPatch) validate(errs *resource.FieldErrors, p string) {
 			errs.Add(p+"."+f.name, "must not be defined")
 		}
 	}
+}
+
+// isMessage checks what can be known without Envoy's messages: that it is a
+// mapping. Whether Envoy knows its members shows when it is applied.
+func isMessage(text string) error {
+	var m map[string]any
+	if err := yaml.Unmarshal([]byte(text), &m); err != nil {
+		return errors.New("it is not a mapping")
+	}
+	return nil
 }

@@ -8,6 +8,8 @@
 //	outbound DEST PORT FILE  listener chains, routes, backends and clusters of a
 //	                         destination equal FILE
 //	inbound SECTION FILE     an inbound equals FILE
+//	own FILE                 what a proxy with redirection has for destinations that
+//	                         the mesh does not know equals FILE
 //	refused FILE WANT        every policy of FILE is refused; the violations equal
 //	                         WANT
 //	same FILE FILE           two results are equal
@@ -92,6 +94,8 @@ func (s *script) run() {
 			s.compare(f[3], s.outbound(f[1], f[2]))
 		case f[0] == "inbound" && len(f) == 3:
 			s.compare(f[2], s.inbound(f[1]))
+		case f[0] == "own" && len(f) == 2:
+			s.compare(f[1], s.own())
 		case f[0] == "refused" && len(f) == 3:
 			s.refused(f[1], f[2])
 		case f[0] == "same" && len(f) == 3:

@@ -110,6 +110,7 @@ func (s *script) inbound(section string) []byte {
 	}
 	name := "self_inbound_dp_" + section
 	in := &policy.Inbound{
+		Facts:   s.facts(),
 		Section: section, Address: "127.0.0.1", Port: s.client.Sections[at].Port, Protocol: ir.HTTP1,
 		Clusters: []*ir.Cluster{{Name: name, Type: ir.Static, Protocol: ir.HTTP1, ConnectTimeout: dur(10 * time.Second), HTTP: ir.ClusterHTTP{IdleTimeout: dur(2 * time.Hour)}}},
 		Routes: []*ir.RouteConfig{{Name: name, VirtualHost: name, Routes: []*ir.Route{{
@@ -166,4 +167,30 @@ func readable(v any) any {
 		}
 	}
 	return v
+}
+
+// facts of the proxy of the script.
+func (s *script) facts() *policy.Facts {
+	labels := s.client.Meta.Labels
+	return &policy.Facts{
+		Mesh: "default", Zone: labels[resource.LabelZone], Name: "client", Address: "192.0.2.1", Labels: labels,
+		KRI:        resource.KRI{Short: "dp", Mesh: "default", Zone: labels[resource.LabelZone], Name: "client"},
+		Redirected: true, LogPipe: "/run/log.sock", MetricsSocket: "/run/metrics.sock", ConfigSocket: "/run/config.sock",
+		NodeAddress: "192.0.2.100",
+	}
+}
+
+// own is a layer with the listeners that redirected connections come to.
+func (s *script) own() []byte {
+	c := &ir.Config{}
+	for _, family := range []string{"ipv4", "ipv6"} {
+		name := "self_transparentproxy_passthrough_outbound_" + family
+		c.Clusters = append(c.Clusters, &ir.Cluster{Name: name, Type: ir.OriginalDst})
+		c.Listeners = append(c.Listeners, &ir.Listener{
+			Name: name, Direction: ir.Outbound, Port: 15001, OriginalDst: true,
+			Chains: []*ir.Chain{{TCP: &ir.TCPProxy{StatPrefix: name, Clusters: []ir.WeightedRef{{Cluster: name, Weight: 1}}}}},
+		})
+	}
+	s.match().Proxy(&policy.Own{Config: c, Facts: s.facts()})
+	return pretty(c)
 }

@@ -1,0 +1,65 @@
+package compile
+
+import (
+	"path/filepath"
+
+	"github.com/atoll-mesh/atoll/pkg/envoy"
+	"github.com/atoll-mesh/atoll/pkg/ir"
+	"github.com/atoll-mesh/atoll/pkg/kind"
+	"github.com/atoll-mesh/atoll/pkg/policy"
+	"github.com/atoll-mesh/atoll/pkg/resource"
+)
+
+// FeatureLogPipe: the agent sends on what Envoy writes to the log socket.
+const FeatureLogPipe = "feature-tcp-accesslog-via-named-pipe"
+
+// factsOf is what policies may read of a proxy.
+func factsOf(info *ProxyInfo, dp *resource.Object, n *kind.Networking, redirect *TransparentProxy) *policy.Facts {
+	f := &policy.Facts{
+		Mesh: dp.Mesh, Zone: dp.Zone(), Name: dp.DisplayName(), KRI: dp.KRI(),
+		Address: n.GetAddress(), Labels: dp.Labels,
+		Redirected:    redirect != nil && redirect.OutboundPort != 0 && !info.has(FeatureBindOutbounds),
+		ZoneProxyOnly: len(n.GetListeners()) > 0 && len(n.GetInbound()) == 0 && !kind.IsDelegatedGateway(n),
+		NodeAddress:   "127.0.0.1",
+		MetricsCert:   info.MetricsCert, MetricsKey: info.MetricsKey,
+	}
+	if info.NodeAddress != "" {
+		f.NodeAddress = info.NodeAddress
+	}
+	if info.Workdir != "" {
+		if info.has(FeatureLogPipe) {
+			f.LogPipe = socketPath(info.Workdir, "kuma-al-"+dp.Name+"-"+dp.Mesh)
+		}
+		f.MetricsSocket = socketPath(info.Workdir, "kuma-mh-"+dp.Name+"-"+dp.Mesh)
+		f.ConfigSocket = socketPath(info.Workdir, "kuma-mesh-metric-config")
+	}
+	return f
+}
+
+// socketPath cuts a path where agents do: unix limits the whole to 107 bytes.
+func socketPath(workdir, name string) string {
+	p := filepath.Join(workdir, name)
+	if len(p) > 98 {
+		p = p[:98]
+	}
+	return p + ".sock"
+}
+
+// patchProblems warns of patches of the own layer that are left out.
+func (o *own) patchProblems(c *ir.Config) {
+	warn := func(name string, problems []string) {
+		for _, p := range problems {
+			o.warn.add(name, "%s", p)
+		}
+	}
+	for _, l := range c.Listeners {
+		warn(l.Name, envoy.ListenerProblems(l))
+	}
+	for _, x := range c.Clusters {
+		warn(x.Name, envoy.ClusterProblems(x))
+	}
+	for _, r := range c.Routes {
+		warn(r.Name, envoy.RouteProblems(r))
+	}
+	warn("MeshProxyPatch", envoy.AddedProblems(c.Added))
+}
