@@ -10,6 +10,7 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/compile"
 	"github.com/atoll-mesh/atoll/pkg/config"
 	"github.com/atoll-mesh/atoll/pkg/dpserver"
+	"github.com/atoll-mesh/atoll/pkg/identity"
 	"github.com/atoll-mesh/atoll/pkg/kds"
 	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/resource"
@@ -26,9 +27,20 @@ func (p *plane) compileInputs() compile.Inputs {
 }
 
 // ofZone has REST know and ask the proxies that a server serves.
-func ofZone(dp *dpserver.Server) func(*rest.Config) {
+func ofZone(dp *dpserver.Server, site resource.Site) func(*rest.Config) {
 	return func(c *rest.Config) {
 		c.ProxyInfo = dpserver.InfoOf
+		c.SpiffeID = func(s *view.Snapshot, o *resource.Object) string {
+			i := identity.NewMesh(site, s, o.Mesh).Of(&o.Meta)
+			if i == nil {
+				return ""
+			}
+			id, err := i.SpiffeID(&o.Meta)
+			if err != nil {
+				return "" // the proxy has none; its warnings say why
+			}
+			return id
+		}
 		c.AskProxy = func(ctx context.Context, o *resource.Object, q rest.ProxyQuestion) ([]byte, error) {
 			switch q.Ask {
 			case rest.AskConfig:

@@ -42,7 +42,7 @@ func (p *plane) runZone(run runFunc) error {
 	if err != nil {
 		return err
 	}
-	if err := p.serveAPI(run, zoneSync, ofZone(dp)); err != nil {
+	if err := p.serveAPI(run, zoneSync, ofZone(dp, p.site)); err != nil {
 		return err
 	}
 	run("leader", func(ctx context.Context) error {

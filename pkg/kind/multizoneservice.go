@@ -25,7 +25,7 @@ type MultiZoneSelector struct {
 
 // LabelSelector selects by labels.
 type LabelSelector struct {
-	MatchLabels map[string]string `json:"matchLabels,omitempty"`
+	MatchLabels map[string]string `json:"matchLabels,omitzero"`
 }
 
 // MultiZonePort is one port of a MeshMultiZoneService.

@@ -49,11 +49,11 @@ func (o *Object) encodeJSON() []byte {
 	b.Write(SpecJSON(o.Spec))
 	if o.Kind.HasStatus {
 		b.WriteString(`,"status":`)
-		if o.Status == nil {
-			b.WriteString("{}")
-		} else {
-			b.Write(SpecJSON(o.Status))
+		status := o.Status
+		if status == nil { // some have members that are always there
+			status = o.Kind.NewStatus()
 		}
+		b.Write(SpecJSON(status))
 	}
 	b.WriteByte('}')
 	return b.Bytes()
