@@ -39,6 +39,7 @@ func TestFaults(t *testing.T) {
 		name string
 		run  func(*scenario)
 	}{
+		{"stop in good order", stopInOrder},
 		{"kill the global", killGlobal},
 		{"kill a zone", killZone},
 		{"kill PostgreSQL", killPostgres},
@@ -63,6 +64,59 @@ func restart(s *scenario, cp *cluster.ControlPlane) time.Time {
 	}
 	s.Logf("%s is ready %s after its start", cp.Name, time.Since(begun).Round(time.Millisecond))
 	return begun
+}
+
+// stopInOrder restarts control planes and one of two proxies of a service, as an
+// upgrade does: nobody notices.
+func stopInOrder(s *scenario) {
+	const soon = 3 * time.Second
+	stop := func(p *cluster.Process) {
+		begun := time.Now()
+		if err := p.Stop(); err != nil {
+			s.Fatal(err)
+		}
+		took := time.Since(begun)
+		s.Logf("%s stopped after %s", p.Name, took.Round(time.Millisecond))
+		if took > soon {
+			s.Errorf("%s took %s to stop; its log ends:\n%s", p.Name, took, p.Tail(1000))
+		}
+	}
+	for _, cp := range []*cluster.ControlPlane{s.w.East.ControlPlane, s.w.Global} {
+		stop(cp.Process)
+		restart(s, cp)
+	}
+	// A proxy is an endpoint a moment before its Envoy listens; retries, which
+	// meshes have by default, make up for it.
+	const retry = "type: MeshRetry\nmesh: " + clustertest.Mesh + `
+name: join
+spec:
+  to:
+  - targetRef: {kind: Mesh}
+    default:
+      http: {numRetries: 5, perTryTimeout: 16s, backOff: {baseInterval: 25ms, maxInterval: 250ms}}
+`
+	s.w.MustApply(s, s.w.Global, retry)
+	if err := s.w.East.Has(s.Context(), clustertest.Patience, "/meshes/"+clustertest.Mesh+"/meshretries", "join"); err != nil {
+		s.Fatal(err)
+	}
+	one := s.w.East.V1
+	two, err := s.w.Proxy(s.Context(), s.w.East.ControlPlane, s.w.Global, cluster.ProxySpec{
+		Mesh: clustertest.Mesh, Name: "backend-2", AppPort: one.Spec.AppPort, Labels: one.Spec.Labels,
+	})
+	if err != nil {
+		s.Fatal(err)
+	}
+	for _, p := range []*cluster.Proxy{one, two} {
+		stop(p.Process)
+		if err := p.Start(s.Context()); err != nil {
+			s.Fatal(err)
+		}
+	}
+	if _, errOut, code := s.w.Ctl(s, s.w.Global, "", "delete", "meshretry", "join", "-m", clustertest.Mesh); code != 0 {
+		s.Fatal(errOut)
+	}
+	s.recovered(time.Now())
+	s.end(nil)
 }
 
 func killGlobal(s *scenario) {

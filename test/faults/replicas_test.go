@@ -13,10 +13,9 @@ import (
 	"github.com/atoll-mesh/atoll/tools/pgtemp"
 )
 
-// TestReplicas kills one of two globals on the same PostgreSQL: the one that
+// testReplicas kills one of two globals on the same PostgreSQL: the one that
 // leads and serves a zone. The other one takes over both.
-func TestReplicas(t *testing.T) {
-	t.Parallel() // it waits most of the time, as the other test does
+func testReplicas(t *testing.T) {
 	ctx := t.Context()
 	pg, err := pgtemp.Start(ctx, pgtemp.Options{})
 	if err != nil {
