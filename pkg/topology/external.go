@@ -29,7 +29,7 @@ func exitOf(o *resource.Object) *exit {
 			x = &exit{id: o.ID}
 		}
 		addr, err := netip.ParseAddr(l.GetAddress())
-		if err != nil || l.GetState() != mesh_proto.Dataplane_Networking_Listener_Ready {
+		if err != nil || o.Labels[resource.LabelDraining] == "true" || l.GetState() != mesh_proto.Dataplane_Networking_Listener_Ready {
 			continue
 		}
 		x.endpoints = append(x.endpoints, Endpoint{Address: addr.String(), Port: l.GetPort(), Weight: 1, Proxy: o.ID})

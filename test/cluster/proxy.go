@@ -30,7 +30,12 @@ type ProxySpec struct {
 	InboundPort int
 	Protocol    string         // of the application; default http
 	Outbounds   map[int]string // port on Address to MeshService, called on its port 8080
-	Env         []string       // for the agent
+	// MultiZone and External are further outbounds: port on Address to
+	// MeshMultiZoneService, called on its port 8080, and to MeshExternalService.
+	MultiZone, External map[int]string
+	// Ingress and Egress are ports on Address where a zone proxy listens; 0: not.
+	Ingress, Egress int
+	Env             []string // for the agent
 }
 
 // Proxy is an agent with its Envoy.
@@ -144,17 +149,33 @@ func (s *ProxySpec) dataplane() string {
 			fmt.Fprintf(&b, "  %s: %q\n", k, v)
 		}
 	}
-	fmt.Fprintf(&b, "networking:\n  address: %s\n  admin: {port: %d}\n  inbound:\n", s.Address, AdminPort)
-	if s.AppPort > 0 {
-		fmt.Fprintf(&b, "  - {port: %d, servicePort: %d, serviceAddress: 127.0.0.1, protocol: %s, name: main}\n", s.InboundPort, s.AppPort, s.Protocol)
-	} else {
-		b.WriteString("  - {port: 49151}\n") // serves nothing
+	fmt.Fprintf(&b, "networking:\n  address: %s\n  admin: {port: %d}\n", s.Address, AdminPort)
+	switch {
+	case s.AppPort > 0:
+		fmt.Fprintf(&b, "  inbound:\n  - {port: %d, servicePort: %d, serviceAddress: 127.0.0.1, protocol: %s, name: main}\n", s.InboundPort, s.AppPort, s.Protocol)
+	case s.Ingress+s.Egress == 0:
+		b.WriteString("  inbound:\n  - {port: 49151}\n") // serves nothing
 	}
-	if len(s.Outbounds) > 0 {
+	if s.Ingress+s.Egress > 0 {
+		b.WriteString("  listeners:\n")
+	}
+	if s.Ingress > 0 {
+		fmt.Fprintf(&b, "  - {type: ZoneIngress, address: %s, port: %d, name: in}\n", s.Address, s.Ingress)
+	}
+	if s.Egress > 0 {
+		fmt.Fprintf(&b, "  - {type: ZoneEgress, address: %s, port: %d, name: out}\n", s.Address, s.Egress)
+	}
+	if len(s.Outbounds)+len(s.MultiZone)+len(s.External) > 0 {
 		b.WriteString("  outbound:\n")
-		for port, service := range s.Outbounds {
-			fmt.Fprintf(&b, "  - {address: %s, port: %d, backendRef: {kind: MeshService, name: %s, port: 8080}}\n", s.Address, port, service)
-		}
+	}
+	for port, service := range s.Outbounds {
+		fmt.Fprintf(&b, "  - {address: %s, port: %d, backendRef: {kind: MeshService, name: %s, port: 8080}}\n", s.Address, port, service)
+	}
+	for port, service := range s.MultiZone {
+		fmt.Fprintf(&b, "  - {address: %s, port: %d, backendRef: {kind: MeshMultiZoneService, name: %s, port: 8080}}\n", s.Address, port, service)
+	}
+	for port, service := range s.External {
+		fmt.Fprintf(&b, "  - {address: %s, port: %d, backendRef: {kind: MeshExternalService, name: %s}}\n", s.Address, port, service)
 	}
 	return b.String()
 }
