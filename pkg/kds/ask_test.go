@@ -66,6 +66,7 @@ func TestGlobalAsksAboutProxies(t *testing.T) {
 
 	var wg sync.WaitGroup
 	impatient, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	wg.Go(func() {
 		slow := q
 		slow.Name = "slow"
