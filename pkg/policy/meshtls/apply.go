@@ -63,5 +63,11 @@ func specific(version string) string {
 	return version
 }
 
-// client has the proxy speak as a client what it asks of its own.
-func client(c Conf, p *ir.TLSParams) { c.params(p) }
+// client has the proxy speak as a client what it asks of its own. Envoy as a
+// client goes up to TLS 1.2 by itself, which must not be below the minimum.
+func client(c Conf, p *ir.TLSParams) {
+	c.params(p)
+	if newest := versions[len(versions)-1]; p.MinVersion == newest && p.MaxVersion == "" {
+		p.MaxVersion = newest
+	}
+}
