@@ -210,6 +210,12 @@ func (a *app) printHunk(w io.Writer, h hunk) {
 			added++
 		}
 	}
+	if removed == 0 {
+		h.from-- // the line after which they are added
+	}
+	if added == 0 {
+		h.to--
+	}
 	fmt.Fprintf(w, "@@ -%d,%d +%d,%d @@\n", h.from, removed, h.to, added)
 	for _, l := range h.lines {
 		switch l[0] {

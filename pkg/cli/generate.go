@@ -135,7 +135,7 @@ func (a *app) userTokenCmd() *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&name, "name", "", "name of the user")
-	c.Flags().StringSliceVar(&groups, "group", nil, "group of the user (may be repeated)")
+	c.Flags().StringSliceVar(&groups, "group", []string{}, "group of the user (may be repeated)")
 	validFor(c, &valid)
 	off.flags(c)
 	return c

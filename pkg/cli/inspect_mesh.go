@@ -29,20 +29,20 @@ func (a *app) inspectMeshesCmd() *cobra.Command {
 				var m struct {
 					Name       string
 					Dataplanes struct{ Online, Total int }
-					Policies   map[string]struct{ Total int }
+					Resources  map[string]struct{ Total int }
 				}
 				if err := json.Unmarshal(raw, &m); err != nil {
 					return err
 				}
-				policies := 0
-				for _, p := range m.Policies {
-					policies += p.Total
+				resources := 0
+				for _, r := range m.Resources {
+					resources += r.Total
 				}
 				rows = append(rows, []string{
-					m.Name, fmt.Sprintf("%d/%d", m.Dataplanes.Online, m.Dataplanes.Total), strconv.Itoa(policies),
+					m.Name, fmt.Sprintf("%d/%d", m.Dataplanes.Online, m.Dataplanes.Total), strconv.Itoa(resources),
 				})
 			}
-			return a.printTable([]string{"MESH", "DATAPLANES", "POLICIES"}, rows)
+			return a.printTable([]string{"MESH", "DATAPLANES", "RESOURCES"}, rows)
 		},
 	}
 	a.outputFlag(c)

@@ -103,8 +103,8 @@ Colours are used on terminals only, and not when $NO_COLOR is set.`,
 		SilenceUsage:  true,
 	}
 	f := c.PersistentFlags()
-	f.StringVar(&a.server, "server", os.Getenv("ATOLL_SERVER"), "URL of the control plane's API")
-	f.StringVar(&a.token, "token", os.Getenv("ATOLL_TOKEN"), "user token to authenticate with")
+	f.StringVar(&a.server, "server", "", "URL of the control plane's API (default $ATOLL_SERVER)")
+	f.StringVar(&a.token, "token", "", "user token to authenticate with (default $ATOLL_TOKEN)")
 	f.StringVar(&a.tokenFile, "token-file", "", "file that holds the user token")
 	f.StringVar(&a.caFile, "ca-cert-file", "", "PEM file of the authority that signed the server's certificate")
 	f.BoolVar(&a.skipVerify, "skip-verify", false, "accept any server certificate; for trying things out only")
@@ -114,6 +114,14 @@ Colours are used on terminals only, and not when $NO_COLOR is set.`,
 	f.StringVar(&a.configFile, "config-file", "", "file of contexts (default $XDG_CONFIG_HOME/atoll/config)")
 	f.StringVar(&a.context, "context", "", "context to use instead of the current one")
 	f.DurationVar(&a.timeout, "api-timeout", time.Minute, "how long one call may take")
+	c.PersistentPreRun = func(*cobra.Command, []string) {
+		if a.server == "" {
+			a.server = os.Getenv("ATOLL_SERVER")
+		}
+		if a.token == "" { // not as the default of the flag, which help prints
+			a.token = os.Getenv("ATOLL_TOKEN")
+		}
+	}
 	c.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return failWith(exitUsage, "%w\nSee '%s --help'", err, cmd.CommandPath())
 	})
