@@ -87,7 +87,7 @@ func (a *asker) ask(ctx context.Context, q AdminQuestion) ([]byte, error) {
 		a.mu.Unlock()
 	}()
 	if err != nil {
-		return nil, fmt.Errorf("the zone could not be asked: %w", err)
+		return nil, fmt.Errorf("the zone is going offline and could not be asked: %w", err)
 	}
 	select {
 	case r := <-c:
