@@ -73,8 +73,12 @@ func (r *receiver) applyBatch(ctx context.Context, it *inType, changes []*incomi
 			}
 		case errors.Is(err, store.ErrUnavailable):
 			r.log.Warn("the store is away; received changes wait", "type", it.t, "error", err, "retryIn", pause)
-			if err := sleep(ctx, pause); err != nil {
-				return err
+			// Whoever has the first write tells the others that the store is back.
+			wait, cancel := context.WithTimeout(ctx, pause)
+			_, _ = r.view.Wait(wait, snap.Revision()+1) // or the pause is over
+			cancel()
+			if ctx.Err() != nil {
+				return ctx.Err()
 			}
 			pause = min(2*pause, outageMax)
 		case len(changes) > 1: // one of them spoils the write for all
