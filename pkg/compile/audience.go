@@ -211,7 +211,7 @@ func (e *Engine) finish(a *audience, p *plan) {
 			last(xds.Listeners, p.keys[i].name)
 			last(xds.Routes, p.keys[i].name)
 			for _, pass := range p.outbounds[i].passages {
-				last(xds.Routes, pass.dest.Name())
+				last(xds.Routes, pass.routes)
 			}
 			continue
 		}

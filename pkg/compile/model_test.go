@@ -25,14 +25,14 @@ func TestModel(t *testing.T) {
 	for _, seed := range play {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			t.Parallel()
-			playModel(t, rand.New(rand.NewPCG(seed, 7)), steps)
+			playModel(t, &generator{rng: rand.New(rand.NewPCG(seed, 7))}, steps)
 		})
 	}
 }
 
-func playModel(t *testing.T, rng *rand.Rand, steps int) {
+func playModel(t *testing.T, g *generator, steps int) {
 	w := newWorld(t)
-	g := &generator{rng: rng}
+	rng := g.rng
 	attached := map[string]*Proxy{}
 	for range steps {
 		var objects []*resource.Object
@@ -84,7 +84,10 @@ func (w *world) empty() {
 
 // generator makes resources of a small world, in which most things concern each
 // other and some are broken.
-type generator struct{ rng *rand.Rand }
+type generator struct {
+	rng   *rand.Rand
+	zones bool // also what concerns other zones and the outside
+}
 
 func (g *generator) pick(options ...string) string { return options[g.rng.IntN(len(options))] }
 
@@ -107,6 +110,9 @@ func (g *generator) info(name string) ProxyInfo {
 }
 
 func (g *generator) resource() string {
+	if g.zones && g.rng.IntN(2) == 0 {
+		return g.ofZones()
+	}
 	switch g.rng.IntN(6) {
 	case 0, 1:
 		return g.dataplane()
@@ -134,9 +140,16 @@ func (g *generator) dataplane() string {
 	if g.rng.IntN(2) == 0 {
 		b.WriteString("  outbound:\n")
 		for range 1 + g.rng.IntN(3) {
+			if g.zones && g.rng.IntN(2) == 0 {
+				fmt.Fprintf(&b, "  - {port: %d, backendRef: {kind: %s, name: %s}}\n", 10004+g.rng.IntN(4), g.pick("MeshMultiZoneService", "MeshExternalService"), g.service())
+				continue
+			}
 			fmt.Fprintf(&b, "  - {port: %d, backendRef: {kind: MeshService, %s%s}}\n", 10000+g.rng.IntN(4),
 				g.pick("name: a", "name: b", "name: missing", "labels: {tier: gold}"), g.pick("", ", port: 80", ", port: 81"))
 		}
+	}
+	if g.zones && g.rng.IntN(2) == 0 {
+		g.listeners(&b, name[3:])
 	}
 	switch g.rng.IntN(5) {
 	case 0:

@@ -29,10 +29,14 @@ type gate struct {
 	Port    uint32 `json:"port"`
 	// Reuse has one socket per worker.
 	Reuse bool `json:"reuse,omitempty"`
+	// Apart begins the names of the routes of a second egress, which may have
+	// other policies than the first.
+	Apart string `json:"apart,omitempty"`
 }
 
 func gatesOf(info *ProxyInfo, n *kind.Networking) []gate {
 	var gates []gate
+	egresses := 0
 	for i, l := range n.GetListeners() {
 		g := gate{
 			Source: fmt.Sprintf("networking.listeners[%d]", i), Section: kind.ListenerSection(l),
@@ -43,6 +47,9 @@ func gatesOf(info *ProxyInfo, n *kind.Networking) []gate {
 			g.Name = "self_zoneingress_dp_" + g.Section
 		case mesh_proto.Dataplane_Networking_Listener_ZoneEgress:
 			g.Name, g.Egress = "self_zoneegress_dp_"+g.Section, true
+			if egresses++; egresses > 1 {
+				g.Apart = g.Name + "_"
+			}
 		default:
 			continue
 		}
@@ -79,7 +86,8 @@ type passage struct {
 	backend backend
 	sni     string
 	cluster string
-	exit    *exit // of an egress
+	routes  string // name of the routes of HTTP
+	exit    *exit  // of an egress
 }
 
 // gateOutbounds lists the listeners of a zone proxy. One to which nothing leads
@@ -141,7 +149,10 @@ func (s *shape) passages(g *gate, x *resolver, warn *warnings) []passage {
 				warn.add(dest.Name(), "another destination is also identified as %s", by[sni])
 				continue
 			}
-			pass := passage{dest: dest, sni: sni, cluster: s.gateCluster(dest.Name()), backend: backend{id: d.ID, section: p.Section, side: asIngress}}
+			pass := passage{
+				dest: dest, sni: sni, cluster: s.gateCluster(dest.Name()), routes: g.Apart + s.gateCluster(dest.Name()),
+				backend: backend{id: d.ID, section: p.Section, side: asIngress},
+			}
 			if g.Egress {
 				pass.backend.side = asEgress
 				e, err := x.exit(d, pass.cluster, s.SystemCA)
@@ -206,10 +217,10 @@ func (o *outbound) buildGate(m *policy.Matched) (*ir.Listener, []*ir.RouteConfig
 		switch name := p.dest.Name(); {
 		case g.Egress && ir.IsHTTP(p.dest.Port.Protocol):
 			chain.HTTP = &ir.HTTP{
-				StatPrefix: name, RouteConfig: name, InternalCIDRs: o.cidrs,
+				StatPrefix: name, RouteConfig: p.routes, InternalCIDRs: o.cidrs,
 				GRPCStats: p.dest.Port.Protocol == ir.GRPC, ClientCertDetails: true,
 			}
-			in.Routes = append(in.Routes, &ir.RouteConfig{Name: name, VirtualHost: name, Routes: []*ir.Route{{
+			in.Routes = append(in.Routes, &ir.RouteConfig{Name: p.routes, VirtualHost: name, Routes: []*ir.Route{{
 				Match: ir.RouteMatch{Prefix: "/"},
 				// Outside, the host is called what it is called there.
 				Forward: &ir.Forward{Clusters: to, Timeout: new(time.Duration(0)), AutoHostRewrite: p.exit.byName},
