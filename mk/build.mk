@@ -9,9 +9,10 @@ build:
 	@mkdir -p build/bin
 	go build -trimpath -ldflags '$(LDFLAGS)' -o build/bin/ $(addprefix ./app/,$(BINARIES))
 
-# Go from the .proto files under api/.
+# Go from the .proto files under api/; descriptions of the API from doc comments.
 generate:
 	go run ./tools/genapi
+	go run ./tools/describe
 
 clean:
 	rm -rf build

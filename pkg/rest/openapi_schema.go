@@ -44,10 +44,10 @@ func published(s *resource.Schema, describe func(path string) string, path strin
 		out["required"] = s.Required
 	}
 	if s.AdditionalProperties != nil {
-		out["additionalProperties"] = published(s.AdditionalProperties, describe, path)
+		out["additionalProperties"] = once(out, published(s.AdditionalProperties, describe, path))
 	}
 	if s.Items != nil {
-		out["items"] = published(s.Items, describe, path)
+		out["items"] = once(out, published(s.Items, describe, path))
 	}
 	if len(s.Enum) > 0 {
 		out["enum"] = enumOf(s)
@@ -57,6 +57,14 @@ func published(s *resource.Schema, describe func(path string) string, path strin
 	}
 	limits(out, s)
 	return out
+}
+
+// once leaves out of what a list or map holds what is said of the whole.
+func once(whole, part object) object {
+	if part["description"] == whole["description"] {
+		delete(part, "description")
+	}
+	return part
 }
 
 // secondSpelling tells whether a member is the name that a field has in protobuf,

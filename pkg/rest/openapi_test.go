@@ -353,3 +353,20 @@ func (w *world) seed(path string, response json.RawMessage) {
 		}
 	}
 }
+
+// TestDescriptions checks that doc comments reach the description, by the names
+// that users know.
+func TestDescriptions(t *testing.T) {
+	all := map[string]string{}
+	if err := json.Unmarshal(descriptionsJSON, &all); err != nil {
+		t.Fatalf("descriptions.json: %v; make it with make generate", err)
+	}
+	w := newWorld(t, standalone)
+	s := describedBy(t, w).schemas["MeshTimeout"].(object)
+	for _, step := range []string{"spec", "to"} {
+		s = s["properties"].(object)[step].(object)
+	}
+	if text, _ := s["description"].(string); !strings.HasPrefix(text, "to ") {
+		t.Errorf("MeshTimeout.spec.to is described as %q", text)
+	}
+}
