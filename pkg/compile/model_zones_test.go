@@ -11,9 +11,9 @@ import (
 // TestModelOfZones is TestModel in a world with zone proxies, services of other
 // zones, of several zones and outside the mesh.
 func TestModelOfZones(t *testing.T) {
-	seeds, steps := 20, 100
+	seeds, steps := 8, 80
 	if testing.Short() {
-		seeds, steps = 5, 50
+		seeds, steps = 3, 50
 	}
 	for seed := range uint64(seeds) {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {

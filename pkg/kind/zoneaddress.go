@@ -1,6 +1,10 @@
 package kind
 
-import "github.com/atoll-mesh/atoll/pkg/resource"
+import (
+	"fmt"
+
+	"github.com/atoll-mesh/atoll/pkg/resource"
+)
 
 // MeshZoneAddressSpec is where other zones reach the ingress of a zone.
 type MeshZoneAddressSpec struct {
@@ -21,6 +25,12 @@ func meshZoneAddressKind() *resource.Kind {
 			var errs resource.FieldErrors
 			requireAddress(&errs, "spec.address", resource.SpecOf[MeshZoneAddressSpec](o).Address)
 			return errs
+		},
+		Warnings: func(o *resource.Object) []string {
+			if a := resource.SpecOf[MeshZoneAddressSpec](o).Address; !isIP(a) {
+				return []string{fmt.Sprintf("spec.address: zones do not resolve the name %q yet and do not enter this zone by it; use an IP address", a)}
+			}
+			return nil
 		},
 	})
 }
