@@ -97,6 +97,8 @@ func (p *plane) dpConfig(engine *compile.Engine) dpserver.Config {
 			return p.tokens.CheckDataplane(token, &dp.Meta, false)
 		}
 	}
+	proofs := c.Authn.DPProxy.Type != config.AuthNone
+	cfg.CheckIdentity = func(token string, dp *resource.Object) error { return p.checkIdentity(token, dp, proofs) }
 	return cfg
 }
 

@@ -48,6 +48,11 @@ func (s *Server) admit(ctx context.Context, sess *session, token string) error {
 	if err := s.authenticate(ctx, token, dp); err != nil {
 		return err
 	}
+	if s.cfg.CheckIdentity != nil {
+		if err := s.cfg.CheckIdentity(token, dp); err != nil {
+			return status.Error(codes.PermissionDenied, err.Error())
+		}
+	}
 	if _, err := s.await(ctx, resource.ID{Type: kind.Mesh, Name: id.Mesh}); err != nil {
 		return status.Errorf(codes.FailedPrecondition, "mesh %q does not exist; create it first", id.Mesh)
 	}

@@ -48,6 +48,10 @@ type Config struct {
 	// Authenticate checks a token against a Dataplane, as it was sent or as it is
 	// stored. Nil: proxies are not asked who they are.
 	Authenticate func(ctx context.Context, token string, dp *resource.Object) error
+	// CheckIdentity refuses a Dataplane that came with its proxy when the identity
+	// that it would get is more than its token proves. Nil: all may have what they
+	// claim.
+	CheckIdentity func(token string, dp *resource.Object) error
 	// ReloadableTokens makes Envoy read the token from its file for each stream.
 	ReloadableTokens bool
 

@@ -2,10 +2,12 @@ package identity
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/atoll-mesh/atoll/pkg/kind"
@@ -40,9 +42,7 @@ type Identity struct {
 	labels    map[string]string
 	templates *templates
 	invalid   error
-	get       Lookup
-	ca        *CA // nil: load it from outside, or caErr
-	caErr     error
+	ca        func() (*CA, error)
 }
 
 // TrustDomain is the trust domain of its SPIFFE IDs, or why there is none.
@@ -70,12 +70,7 @@ func (i *Identity) Labels() []string {
 }
 
 // CA is the one that issues its certificates.
-func (i *Identity) CA() (*CA, error) {
-	if i.ca == nil && i.caErr == nil {
-		return CAOf(i.Object, i.get) // from outside: it may have changed
-	}
-	return i.ca, i.caErr
-}
+func (i *Identity) CA() (*CA, error) { return i.ca() }
 
 // Mesh is the identities and the trust of one mesh. It is immutable.
 type Mesh struct {
@@ -102,7 +97,7 @@ func newIdentity(site resource.Site, src Source, o *resource.Object) *Identity {
 		Object: o, KRI: o.KRI().String(), Validity: DefaultValidity, Timeout: DefaultSpireTimeout,
 		Ready:     conditionTrue(o, kind.ConditionReady),
 		Published: conditionTrue(o, kind.ConditionReady) || conditionTrue(o, kind.ConditionSpiffeIDProvider),
-		get:       src.Get,
+		ca:        func() (*CA, error) { return nil, errNotReady },
 	}
 	if s := spec.Selector; s != nil && s.Dataplane != nil {
 		i.labels = s.Dataplane.MatchLabels
@@ -122,11 +117,38 @@ func newIdentity(site resource.Site, src Source, o *resource.Object) *Identity {
 		if c := p.Bundled.CertificateParameters; c != nil && c.Expiry != nil && *c.Expiry > 0 {
 			i.Validity = time.Duration(*c.Expiry)
 		}
-		if i.Ready && !Outside(o) {
-			i.ca, i.caErr = CAOf(o, src.Get)
+		if i.Ready {
+			i.ca = authority(o, src)
 		}
 	}
 	return i
+}
+
+var errNotReady = errors.New("the identity is not ready; its status says why")
+
+// authority finds the CA at once, which is when src may be asked, and reads it
+// when it is needed. What is in a file is looked at each time.
+func authority(o *resource.Object, src Source) func() (*CA, error) {
+	if Outside(o) {
+		inline := map[resource.ID]*resource.Object{}
+		p := resource.SpecOf[kind.MeshIdentitySpec](o).Provider.Bundled.CA
+		for _, s := range []*kind.SecureDataSource{p.Certificate, p.PrivateKey} {
+			if s != nil && s.SecretRef != nil {
+				id := resource.ID{Type: kind.Secret, Mesh: o.Mesh, Name: s.SecretRef.Name}
+				inline[id] = src.Get(id)
+			}
+		}
+		return func() (*CA, error) {
+			return CAOf(o, func(id resource.ID) *resource.Object { return inline[id] })
+		}
+	}
+	pair, selfSigned, err := pairOf(o, src.Get)
+	return sync.OnceValues(func() (*CA, error) {
+		if err != nil {
+			return nil, err
+		}
+		return LoadCA(pair, selfSigned)
+	})
 }
 
 func conditionTrue(o *resource.Object, typ string) bool {

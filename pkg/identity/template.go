@@ -2,6 +2,7 @@ package identity
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -96,7 +97,11 @@ func (t *templates) spiffeID(dp *resource.Meta) (string, error) {
 		return "", fmt.Errorf("spec.spiffeID.path: %w", err)
 	}
 	id := "spiffe://" + t.trustDomain + b.String()
-	if _, err := spiffeid.FromString(id); err != nil {
+	parsed, err := spiffeid.FromString(id)
+	if err == nil && parsed.TrustDomain().Name() != t.trustDomain {
+		err = errors.New("the path does not begin with a slash")
+	}
+	if err != nil {
 		return "", fmt.Errorf("%q is not a SPIFFE ID (%w): give the Dataplane the labels that the path is made of", id, err)
 	}
 	return id, nil
