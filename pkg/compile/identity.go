@@ -221,6 +221,13 @@ func certified(ids *identity.Mesh, s *secured, has *certificate, dp *resource.Ob
 			return &next
 		}
 	}
+	if ca, err := i.CA(); err == nil && valid && ca.Fingerprint != has.leaf.CA && has.leaf.NotAfter.Sub(now) > i.Validity/6 {
+		if _, ok := trusted[ca.Fingerprint]; !ok { // as long as there is time, wait until it is
+			next := *has
+			next.renew = now.Add(i.Validity / 12)
+			return &next
+		}
+	}
 	if has != nil && has.failures > 0 && has.name == s.Certificate.Name && now.Before(has.renew) {
 		return has // it could not be issued a moment ago
 	}
