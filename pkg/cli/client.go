@@ -14,8 +14,10 @@ import (
 	"net/url"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/atoll-mesh/atoll/pkg/observe"
 )
@@ -26,7 +28,8 @@ type client struct {
 	token   string
 	headers map[string]string
 	http    *http.Client
-	kinds   []kindInfo // as far as asked for
+	logged  func(*http.Response, time.Duration) // told of every answer
+	kinds   []kindInfo                          // as far as asked for
 }
 
 // kindInfo is what GET /_resources says of a kind.
@@ -107,10 +110,25 @@ func (p *problem) code() int {
 	return exitFailed
 }
 
+// fromEnvironment fills in flags that were not given. The environment is not the
+// flags' default, because help prints defaults and one of them is a token.
+func (a *app) fromEnvironment() {
+	if a.server == "" {
+		a.server = os.Getenv("ATOLL_SERVER")
+	}
+	if a.token == "" {
+		a.token = os.Getenv("ATOLL_TOKEN")
+	}
+}
+
 // connect makes the client from flags, environment and context.
 func (a *app) connect() (*client, error) {
 	if a.timeout <= 0 {
 		return nil, failWith(exitUsage, "--api-timeout must be greater than 0, got %s", a.timeout)
+	}
+	a.fromEnvironment()
+	if !slices.Contains([]string{"off", "info", "debug"}, a.logLevel) {
+		return nil, failWith(exitUsage, "unknown --log-level %q; choose off, info or debug", a.logLevel)
 	}
 	cfg, err := a.loadConfig()
 	if err != nil {
@@ -186,6 +204,7 @@ func newClient(cp controlPlane, a *app) (*client, error) {
 		base:    strings.TrimSuffix(cp.URL, "/"),
 		token:   token,
 		headers: cp.Headers,
+		logged:  a.logged,
 		http:    &http.Client{Transport: t, Timeout: a.timeout},
 	}, nil
 }
@@ -250,6 +269,7 @@ func (c *client) send(ctx context.Context, method, path string, body []byte, hea
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)
 	}
+	start := time.Now()
 	resp, err := c.http.Do(req)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -257,7 +277,21 @@ func (c *client) send(ctx context.Context, method, path string, body []byte, hea
 		}
 		return nil, failWith(exitUnreachable, "no answer from the control plane: %w\nIs it running? Name another one with --server URL", err)
 	}
+	c.logged(resp, time.Since(start))
 	return resp, nil
+}
+
+// logged tells of a call as --log-level asks for.
+func (a *app) logged(resp *http.Response, took time.Duration) {
+	if a.logLevel == "off" {
+		return
+	}
+	fmt.Fprintf(a.err, "%s %s: %s in %s\n", resp.Request.Method, resp.Request.URL, resp.Status, took.Round(time.Microsecond))
+	if a.logLevel == "debug" {
+		for _, name := range slices.Sorted(maps.Keys(resp.Header)) {
+			fmt.Fprintf(a.err, "  %s: %s\n", name, strings.Join(resp.Header[name], ", "))
+		}
+	}
 }
 
 // problemOf reads an error answer.
@@ -322,7 +356,7 @@ func (c *client) kindByName(ctx context.Context, name string) (kindInfo, error) 
 func meant(kinds []kindInfo, word string) string {
 	best, least := "", 3
 	for _, k := range kinds {
-		for _, name := range []string{k.Path, k.Name, k.Singular} {
+		for _, name := range []string{k.Path, k.Singular, k.Name} {
 			if d := distance(strings.ToLower(word), strings.ToLower(name)); d < least {
 				best, least = name, d
 			}

@@ -160,6 +160,7 @@ func (a *app) addPlaneCmd() *cobra.Command {
 			if _, ok := s.controlPlane(cp.Name); ok && !overwrite {
 				return failWith(exitUsage, "there is a control plane %q already; replace it with --overwrite", cp.Name)
 			}
+			a.fromEnvironment()
 			// Connection flags of this very call are remembered.
 			cp.Token, cp.TokenFile, cp.CACertFile, cp.SkipVerify = a.token, a.tokenFile, a.caFile, a.skipVerify
 			cp.ClientCertFile, cp.ClientKeyFile = a.clientCert, a.clientKey

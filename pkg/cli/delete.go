@@ -19,6 +19,7 @@ func (a *app) deleteCmd() *cobra.Command {
 What depends on a resource goes with it: a Mesh takes along what is in it.`,
 		Example: `  atollctl delete meshtimeout slow-reports -m shop
   atollctl delete -f policies/ --ignore-not-found`,
+		ValidArgsFunction: a.completeResource,
 		RunE: func(cmd *cobra.Command, given []string) error {
 			if (len(given) != 2) == (len(files) == 0) {
 				return failWith(exitUsage, "give either TYPE and NAME or -f FILE\nUsage: %s", cmd.UseLine())

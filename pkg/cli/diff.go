@@ -136,18 +136,19 @@ const contextLines = 3
 func diffLines(a, b []string) []hunk {
 	var out []hunk
 	script := editScript(a, b)
-	keepUntil, i, j := -1, 0, 0
+	keepUntil, last, i, j := -1, -2, 0, 0
 	for n, line := range script {
 		near := n <= keepUntil
 		if !near { // does a change follow soon?
 			for ahead := n; ahead < min(n+contextLines+1, len(script)); ahead++ {
 				near = near || script[ahead][0] != ' '
 			}
-			if near {
+			if near && last != n-1 {
 				out = append(out, hunk{from: i + 1, to: j + 1})
 			}
 		}
 		if near {
+			last = n
 			h := &out[len(out)-1]
 			h.lines = append(h.lines, line)
 			for ahead := n; ahead < min(n+contextLines+1, len(script)); ahead++ {

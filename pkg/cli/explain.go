@@ -21,7 +21,8 @@ server's version.`,
 		Example: `  atollctl explain
   atollctl explain meshtimeout
   atollctl explain meshtimeout.spec.to.default.http`,
-		Args: args(cobra.MaximumNArgs(1)),
+		Args:              args(cobra.MaximumNArgs(1)),
+		ValidArgsFunction: a.completeKind,
 		RunE: func(cmd *cobra.Command, given []string) error {
 			cl, err := a.connect()
 			if err != nil {

@@ -67,7 +67,8 @@ A template for -o jsonpath holds text and paths in braces: {.spec.to[0]},
   atollctl get dataplanes --all-meshes -l app=backend -w
   atollctl get dp -o jsonpath='{range .items[*]}{.name} {.networking.address}{"\n"}{end}'
   atollctl get mt slow-reports -o json`,
-		Args: args(cobra.RangeArgs(1, 2)),
+		Args:              args(cobra.RangeArgs(1, 2)),
+		ValidArgsFunction: a.completeResource,
 		RunE: func(cmd *cobra.Command, given []string) error {
 			if err := a.checkOutput("wide", "name", "jsonpath"); err != nil {
 				return err

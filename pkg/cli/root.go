@@ -57,6 +57,7 @@ type app struct {
 	clientCert string
 	clientKey  string
 	noConfig   bool
+	logLevel   string
 	configFile string
 	context    string
 	timeout    time.Duration
@@ -110,18 +111,11 @@ Colours are used on terminals only, and not when $NO_COLOR is set.`,
 	f.BoolVar(&a.skipVerify, "skip-verify", false, "accept any server certificate; for trying things out only")
 	f.StringVar(&a.clientCert, "client-cert-file", "", "PEM file of the certificate to authenticate with")
 	f.StringVar(&a.clientKey, "client-key-file", "", "PEM file of its private key")
+	f.StringVar(&a.logLevel, "log-level", "off", "what to tell on stderr about calls: off, info (each call) or debug (headers too)")
 	f.BoolVar(&a.noConfig, "no-config", false, "ignore the file of contexts")
 	f.StringVar(&a.configFile, "config-file", "", "file of contexts (default $XDG_CONFIG_HOME/atoll/config)")
 	f.StringVar(&a.context, "context", "", "context to use instead of the current one")
 	f.DurationVar(&a.timeout, "api-timeout", time.Minute, "how long one call may take")
-	c.PersistentPreRun = func(*cobra.Command, []string) {
-		if a.server == "" {
-			a.server = os.Getenv("ATOLL_SERVER")
-		}
-		if a.token == "" { // not as the default of the flag, which help prints
-			a.token = os.Getenv("ATOLL_TOKEN")
-		}
-	}
 	c.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return failWith(exitUsage, "%w\nSee '%s --help'", err, cmd.CommandPath())
 	})

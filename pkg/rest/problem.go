@@ -135,7 +135,8 @@ type problemBody struct {
 // fail answers with a problem. Every error of the API passes here.
 func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 	p := describe(err)
-	if p.Status >= 500 {
+	// That a revision did not come while somebody waited for it is no failure.
+	if p.Status >= 500 && err != error(p) {
 		a.Log.Error("a request failed", "method", r.Method, "path", r.URL.Path, "status", p.Status, "error", err)
 	}
 	body := problemBody{Type: "/std-errors", Status: p.Status, Title: p.Title, Detail: p.Detail, Details: p.Detail}
