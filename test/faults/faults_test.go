@@ -47,6 +47,7 @@ func TestFaults(t *testing.T) {
 		{"cut off a zone", func(s *scenario) { cutOff(s, cable) }},
 		{"freeze a zone", freezeZone},
 		{"restart a zone without its global", restartAlone},
+		{"kill everything but Envoys", killAll},
 		{"a listener that Envoy refuses", refusedListener},
 	} {
 		ok := t.Run(f.name, func(t *testing.T) { f.run(begin(t, w)) })
@@ -256,6 +257,36 @@ func restartAlone(s *scenario) {
 	s.end(func(f cluster.Failure) bool {
 		return f.URL == east.URL() && f.Time.After(kill.Add(-every)) && f.Time.Before(kill.Add(3*time.Second))
 	})
+}
+
+// killAll takes every control plane and the database away at once. What depends
+// on others starts before them: it has to wait and not to fail.
+func killAll(s *scenario) {
+	if err := s.w.Postgres.Kill(); err != nil {
+		s.Fatal(err)
+	}
+	s.w.Global.Kill()
+	for _, z := range s.w.Zones() {
+		z.Kill()
+	}
+	for _, z := range s.w.Zones() {
+		restart(s, z.ControlPlane)
+	}
+	if err := s.w.Global.Process.Start(); err != nil {
+		s.Fatal(err)
+	}
+	if err := clustertest.AwaitLog(s.Context(), clustertest.Patience, s.w.Global.Process, "waiting for the database"); err != nil {
+		s.Fatal(err)
+	}
+	if err := s.w.Postgres.Start(s.Context()); err != nil {
+		s.Fatal(err)
+	}
+	begun := time.Now()
+	if err := s.w.Global.WaitReady(s.Context()); err != nil {
+		s.Fatal(err)
+	}
+	s.recovered(begun)
+	s.end(nil)
 }
 
 // refusedListener gives a proxy an outbound whose port is taken, so that Envoy
