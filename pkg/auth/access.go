@@ -44,6 +44,11 @@ type Access struct {
 	// then no rule helps an anonymous caller, whatever groups it lists.
 	AnonymousRead  bool `json:"anonymousRead"`
 	AnonymousWrite bool `json:"anonymousWrite"`
+
+	// Roles, when there are any, are all that authenticated users may do to
+	// resources; without them ordinary kinds are open to every one. The lists
+	// above hold in any case.
+	Roles []Binding `json:"roles"`
 }
 
 // DefaultAccess lets administrators do everything, and everybody who is
@@ -71,32 +76,43 @@ func (e *DeniedError) Error() string {
 	return fmt.Sprintf("user %q may not %s", e.User, e.Action)
 }
 
-// Resource returns nil if the user may do this to resources of that kind, or a
-// *DeniedError.
+// Resource returns nil if the user may do this to some resources of that kind, or
+// a *DeniedError. Which ones, Object tells.
 func (a *Access) Resource(u User, v Verb, k *resource.Kind) error {
-	action := fmt.Sprintf("%s resources of type %s", v, k.Type)
-	if k.AdminOnly {
-		return check(u, a.AdminResources, action)
-	}
-	if u.IsAnonymous() && !(v == Read && a.AnonymousRead || v == Write && a.AnonymousWrite) {
-		return &DeniedError{User: u, Action: action}
-	}
-	return nil
+	return a.Object(u, v, TargetIn(k, ""))
 }
 
-// DPToken guards POST /tokens/dataplane.
-func (a *Access) DPToken(u User) error {
-	return check(u, a.GenerateDPToken, "issue dataplane tokens")
+// DPToken guards POST /tokens/dataplane for a mesh, nil if that is not known yet.
+// Besides those listed, operators of the mesh may.
+func (a *Access) DPToken(u User, mesh *string) error {
+	if !u.IsAnonymous() && a.holds(u, mesh, nil, MeshOperator, RoleAdmin) {
+		return nil
+	}
+	return check(u, a.GenerateDPToken, "issue dataplane tokens"+named(" for mesh", mesh))
 }
 
 // UserToken guards POST /tokens/user.
 func (a *Access) UserToken(u User) error {
+	if a.unlimitedAdmin(u) {
+		return nil
+	}
 	return check(u, a.GenerateUserToken, "issue user tokens")
 }
 
-// ZoneToken guards POST /tokens/zone.
-func (a *Access) ZoneToken(u User) error {
-	return check(u, a.GenerateZoneToken, "issue zone tokens")
+// ZoneToken guards POST /tokens/zone for a zone, nil if that is not known yet.
+// Besides those listed, operators of the zone may.
+func (a *Access) ZoneToken(u User, zone *string) error {
+	if !u.IsAnonymous() && a.holds(u, nil, zone, ZoneOperator, RoleAdmin) {
+		return nil
+	}
+	return check(u, a.GenerateZoneToken, "issue zone tokens"+named(" for zone", zone))
+}
+
+func named(what string, name *string) string {
+	if name == nil || *name == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s %q", what, *name)
 }
 
 // ConfigDump guards the configuration that a proxy received.

@@ -15,6 +15,9 @@ type Authenticator struct {
 	// SkipTokens names requests whose token is not looked at, so that an expired
 	// one does not hide public pages. Nil: none.
 	SkipTokens func(*http.Request) bool
+	// ClientCertificates lets a verified certificate of the client say who it is,
+	// when no token does.
+	ClientCertificates bool
 }
 
 // Authenticate returns the caller, Anonymous if the request does not say, or an
@@ -24,14 +27,17 @@ func (a *Authenticator) Authenticate(r *http.Request) (User, error) {
 	if a.LocalhostIsAdmin && IsDirectLoopback(r) {
 		return Admin(), nil
 	}
-	if a.Tokens == nil || a.SkipTokens != nil && a.SkipTokens(r) {
-		return Anonymous(), nil
+	if a.Tokens != nil && (a.SkipTokens == nil || !a.SkipTokens(r)) {
+		if token, ok := Bearer(r.Header.Get("Authorization")); ok {
+			return a.Tokens.User(token)
+		}
 	}
-	token, ok := Bearer(r.Header.Get("Authorization"))
-	if !ok {
-		return Anonymous(), nil
+	if a.ClientCertificates {
+		if u, ok := fromCertificate(r); ok {
+			return u, nil
+		}
 	}
-	return a.Tokens.User(token)
+	return Anonymous(), nil
 }
 
 // Middleware puts the caller into the context of each request; UserFrom reads

@@ -231,6 +231,9 @@ type APIServer struct {
 	WriteTimeout       Duration `json:"writeTimeout"`
 	IdleTimeout        Duration `json:"idleTimeout"`
 	MaxBodyBytes       int64    `json:"maxBodyBytes"` // larger bodies get 413
+	// MaxConcurrentRequests is how many requests are answered at a time; more get
+	// 503. Slow bodies and event streams do not count.
+	MaxConcurrentRequests int `json:"maxConcurrentRequests"`
 }
 
 // Listener is an address to listen on.
@@ -290,6 +293,25 @@ type Access struct {
 	// or write. The reference behaves as write.
 	Anonymous string `json:"anonymous"`
 	Static    Static `json:"static"`
+	// Roles, when there are any, are all that authenticated users may do to
+	// resources; without roles the static lists decide alone.
+	Roles []RoleBinding `json:"roles"`
+	Audit Audit         `json:"audit"`
+}
+
+// RoleBinding gives a role to users and groups, limited to meshes and zones when
+// there are any; only a file can list them.
+type RoleBinding struct {
+	Role   string   `json:"role"` // viewer, meshOperator, zoneOperator, admin
+	Users  []string `json:"users"`
+	Groups []string `json:"groups"`
+	Meshes []string `json:"meshes"`
+	Zones  []string `json:"zones"`
+}
+
+// Audit is the log of writes, denials and issued tokens, one JSON object a line.
+type Audit struct {
+	Path string `json:"path"` // a file that is appended to; "stderr"; empty: none
 }
 
 // Static are the access lists.

@@ -46,11 +46,12 @@ func Default() *Config {
 			GUI:               GUI{Enabled: true, BasePath: "/gui"},
 			ReadHeaderTimeout: d(time.Second), ReadTimeout: d(10 * time.Second),
 			WriteTimeout: d(30 * time.Second), IdleTimeout: d(2 * time.Minute),
-			MaxBodyBytes: 5 << 20,
+			MaxBodyBytes: 5 << 20, MaxConcurrentRequests: 1000,
 		},
 		Access: Access{
 			Type:      "static",
 			Anonymous: AnonymousNone,
+			Roles:     []RoleBinding{},
 			Static: Static{
 				AdminResources: admins, GenerateDPToken: admins, GenerateUserToken: admins, GenerateZoneToken: admins,
 				ViewConfigDump: everybody, ViewStats: everybody, ViewClusters: everybody, ControlPlaneMetadata: everybody,

@@ -146,6 +146,7 @@ func (v *validator) apiServer(c *Config) {
 	v.positive("apiServer.writeTimeout", a.WriteTimeout)
 	v.positive("apiServer.idleTimeout", a.IdleTimeout)
 	v.check("apiServer.maxBodyBytes", a.MaxBodyBytes > 0, "must be greater than 0")
+	v.check("apiServer.maxConcurrentRequests", a.MaxConcurrentRequests > 0, "must be greater than 0")
 	v.publicKeys("apiServer.authn.tokens.validator.publicKeys", a.Authn.Tokens.Validator.PublicKeys)
 }
 
@@ -160,6 +161,11 @@ func (v *validator) publicKeys(path string, keys []PublicKey) {
 func (v *validator) access(a *Access) {
 	v.oneOf("access.type", a.Type, "static")
 	v.oneOf("access.anonymous", a.Anonymous, AnonymousNone, AnonymousRead, AnonymousWrite)
+	for i := range a.Roles {
+		at := fmt.Sprintf("access.roles[%d]", i)
+		v.oneOf(at+".role", a.Roles[i].Role, "viewer", "meshOperator", "zoneOperator", "admin")
+		v.check(at, len(a.Roles[i].Users)+len(a.Roles[i].Groups) > 0, "must name users or groups")
+	}
 }
 
 func (v *validator) multizone(c *Config) {

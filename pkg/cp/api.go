@@ -17,7 +17,7 @@ import (
 // how they are reached.
 func (p *plane) api(zoneSync func(zone string) *systemv1.ZoneSync, proxies func(*rest.Config)) (*rest.Server, error) {
 	c := p.cfg.APIServer
-	authn := &auth.Authenticator{LocalhostIsAdmin: c.Authn.LocalhostIsAdmin, SkipTokens: func(r *http.Request) bool { return r.URL.Path == "/" }}
+	authn := &auth.Authenticator{LocalhostIsAdmin: c.Authn.LocalhostIsAdmin, ClientCertificates: c.HTTPS.CAFile != "", SkipTokens: func(r *http.Request) bool { return r.URL.Path == "/" }}
 	var tokens *auth.Tokens
 	if c.Authn.Type == config.AuthTokens {
 		authn.Tokens = p.tokens
@@ -31,8 +31,8 @@ func (p *plane) api(zoneSync func(zone string) *systemv1.ZoneSync, proxies func(
 		ReadOnly: c.ReadOnly, UnsafeDelete: p.cfg.Store.UnsafeDelete,
 		DisableOriginValidation: p.cfg.Multizone.Zone.DisableOriginLabelValidation,
 		BasePath:                c.BasePath, RootURL: c.RootURL, CORSAllowedDomains: c.CORSAllowedDomains,
-		MaxBodyBytes: c.MaxBodyBytes,
-		Hostname:     p.hostname, InstanceID: p.instance, Settings: p.cfg.Masked(),
+		MaxBodyBytes: c.MaxBodyBytes, MaxRequests: c.MaxConcurrentRequests, Audit: p.audit,
+		Hostname: p.hostname, InstanceID: p.instance, Settings: p.cfg.Masked(),
 		Compile: p.compileInputs(),
 		Log:     p.log, Metrics: p.metrics,
 	}
@@ -74,7 +74,14 @@ func (p *plane) serveAPI(run runFunc, zoneSync func(zone string) *systemv1.ZoneS
 func (p *plane) access() *auth.Access {
 	s := p.cfg.Access.Static
 	rule := func(g config.Grant) auth.Rule { return auth.Rule{Users: g.Users, Groups: g.Groups} }
+	var roles []auth.Binding
+	for _, b := range p.cfg.Access.Roles {
+		roles = append(roles, auth.Binding{
+			Role: auth.Role(b.Role), Rule: auth.Rule{Users: b.Users, Groups: b.Groups}, Meshes: b.Meshes, Zones: b.Zones,
+		})
+	}
 	return &auth.Access{
+		Roles:                roles,
 		AdminResources:       rule(s.AdminResources),
 		GenerateDPToken:      rule(s.GenerateDPToken),
 		GenerateUserToken:    rule(s.GenerateUserToken),

@@ -41,6 +41,7 @@ type plane struct {
 
 	store    store.Store
 	sealed   *sealed.Store // the same
+	audit    *slog.Logger  // nil: none is kept
 	view     *view.View
 	tokens   *auth.Tokens
 	defaults control.Defaults
@@ -140,6 +141,10 @@ func newPlane(ctx context.Context, cfg *config.Config, log *slog.Logger) (*plane
 
 	st, err := openStore(ctx, cfg, log)
 	if err != nil {
+		return nil, err
+	}
+	if p.audit, err = openAudit(cfg.Access.Audit.Path); err != nil {
+		st.Close()
 		return nil, err
 	}
 	if p.sealed, err = p.seal(ctx, st); err != nil {

@@ -22,7 +22,7 @@ func (a *API) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := a.readAll(r)
+	body, err := whileReading(r.Context(), func() ([]byte, error) { return a.readAll(r) })
 	if err != nil {
 		return nil, err
 	}

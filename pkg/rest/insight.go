@@ -8,7 +8,6 @@ import (
 	meshv1 "github.com/atoll-mesh/atoll/api/kuma/mesh/v1alpha1"
 	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/resource"
-	"github.com/atoll-mesh/atoll/pkg/view"
 )
 
 type total struct {
@@ -65,6 +64,11 @@ type globalInsight struct {
 // globalInsight answers with numbers that are computed once a revision.
 func (a *API) globalInsight(w http.ResponseWriter, r *http.Request) error {
 	s := a.View.Snapshot()
+	if seen := a.visibleTo(r, s); seen != rows(s) {
+		noteRevision(w, s.Revision())
+		writeJSON(w, http.StatusOK, a.count(seen))
+		return nil
+	}
 	a.insight.Lock()
 	if a.insight.body == nil || a.insight.revision != s.Revision() {
 		b, err := json.Marshal(a.count(s))
@@ -81,7 +85,7 @@ func (a *API) globalInsight(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (a *API) count(s *view.Snapshot) *globalInsight {
+func (a *API) count(s rows) *globalInsight {
 	g := &globalInsight{CreatedAt: a.Now().UTC(), Resources: map[string]total{}}
 	g.Meshes.Total = s.Count(kind.Mesh, "")
 	for k := range a.Kinds.All() {
@@ -113,7 +117,7 @@ func (a *API) count(s *view.Snapshot) *globalInsight {
 	return g
 }
 
-func (a *API) countDataplanes(s *view.Snapshot, g *globalInsight) {
+func (a *API) countDataplanes(s rows, g *globalInsight) {
 	type service struct{ mesh, name string }
 	type counts struct{ online, all int }
 	gateways := map[service]counts{}
@@ -179,7 +183,7 @@ func readiness(n *kind.Networking) (ready, all int) {
 
 // globalInsights is the older, smaller form.
 func (a *API) globalInsights(w http.ResponseWriter, r *http.Request) error {
-	s := a.View.Snapshot()
+	s := a.visibleTo(r, a.View.Snapshot())
 	counts := map[string]total{}
 	for k := range a.Kinds.All() {
 		if k.Scope == resource.ScopeGlobal && !k.ReadOnly && !k.Internal {

@@ -92,7 +92,7 @@ func (a *API) dataplane(s *view.Snapshot, r *http.Request) (*resource.Object, er
 	if dp == nil {
 		return nil, notFound(titleGet)
 	}
-	return dp, nil
+	return dp, a.mayReadThis(r, dp)
 }
 
 // indexCache keeps the policies of meshes as they were read last.

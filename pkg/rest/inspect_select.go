@@ -28,7 +28,7 @@ func (a *API) find(s *view.Snapshot, r *http.Request, k *resource.Kind, title st
 	if o == nil {
 		return nil, notFound(title)
 	}
-	return o, nil
+	return o, a.mayReadThis(r, o)
 }
 
 // selectedBy lists the Dataplanes that a policy's targetRef selects. That it is
@@ -91,6 +91,9 @@ func (a *API) answerMetas(w http.ResponseWriter, r *http.Request, s *view.Snapsh
 	if err != nil {
 		return err
 	}
+	if sees := a.Access.Sees(auth.UserFrom(r.Context())); sees != nil {
+		all = slices.DeleteFunc(all, func(o *resource.Object) bool { return !sees(o) })
+	}
 	if part := q.Get("name"); part != "" {
 		all = slices.DeleteFunc(all, func(o *resource.Object) bool { return !strings.Contains(o.Name, part) })
 	}
@@ -135,7 +138,11 @@ func (a *API) attachments(d *policy.Def) endpoint {
 			return err
 		}
 		items := []item{}
+		sees := a.Access.Sees(auth.UserFrom(r.Context()))
 		for _, dp := range selectedBy(d, s, o) {
+			if sees != nil && !sees(dp) {
+				continue
+			}
 			items = append(items, item{"SidecarDataplane", name{dp.Mesh, dp.Name}, []attachment{{Type: "dataplane"}}})
 		}
 		noteRevision(w, s.Revision())

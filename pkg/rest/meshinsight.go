@@ -174,6 +174,9 @@ func (a *API) listMeshInsights(k *resource.Kind) endpoint {
 			return err
 		}
 		all := a.meshes.all(a, s)
+		if sees := a.Access.Sees(auth.UserFrom(r.Context())); sees != nil {
+			all = slices.DeleteFunc(slices.Clone(all), func(o *resource.Object) bool { return !sees(o) })
+		}
 		items, total := selected(slices.Values(all), len(all), &f, p)
 		noteRevision(w, s.Revision())
 		w.Header().Set("Content-Type", "application/json")

@@ -235,6 +235,10 @@ func checkAccept(r *http.Request) error {
 			if r.URL.Path == openAPIPath {
 				return nil
 			}
+		case "text/event-stream":
+			if r.URL.Path == "/events" {
+				return nil
+			}
 		case "text/plain", "text/*":
 			if strings.HasPrefix(r.URL.Path, "/tokens/") {
 				return nil

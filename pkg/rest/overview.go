@@ -10,7 +10,6 @@ import (
 	systemv1 "github.com/atoll-mesh/atoll/api/kuma/system/v1alpha1"
 	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/resource"
-	"github.com/atoll-mesh/atoll/pkg/view"
 )
 
 // An overview is a resource and what its insight says about it, in one document.
@@ -32,11 +31,14 @@ func (a *API) overviewRoutes(get func(string, endpoint)) {
 	}
 }
 
-type overview func(*view.Snapshot, *resource.Object) []byte
+type overview func(rows, *resource.Object) []byte
 
 func (a *API) listOverviews(k *resource.Kind, make overview) endpoint {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		s := a.View.Snapshot()
+		s, err := a.moment(r, k.Type, insights[k.Type], kind.Mesh)
+		if err != nil {
+			return err
+		}
 		if err := a.mayRead(s, r, k); err != nil {
 			return err
 		}
@@ -46,7 +48,10 @@ func (a *API) listOverviews(k *resource.Kind, make overview) endpoint {
 
 func (a *API) getOverview(k *resource.Kind, make overview) endpoint {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		s := a.View.Snapshot()
+		s, err := a.moment(r, k.Type, insights[k.Type], kind.Mesh)
+		if err != nil {
+			return err
+		}
 		if err := a.mayRead(s, r, k); err != nil {
 			return err
 		}
@@ -54,13 +59,16 @@ func (a *API) getOverview(k *resource.Kind, make overview) endpoint {
 		if o == nil {
 			return notFound(titleGet)
 		}
+		if err := a.mayReadThis(r, o); err != nil {
+			return err
+		}
 		noteRevision(w, s.Revision())
 		writeIndented(w, make(s, o))
 		return nil
 	}
 }
 
-func (a *API) dataplaneOverview(s *view.Snapshot, o *resource.Object) []byte {
+func (a *API) dataplaneOverview(s rows, o *resource.Object) []byte {
 	insight := s.Get(resource.ID{Type: kind.DataplaneInsight, Mesh: o.Mesh, Name: o.Name})
 	return a.overviews.get(o, insight, func() []byte {
 		b := appendMember(resource.HeadOf(o, "DataplaneOverview"), "dataplane", resource.SpecJSON(o.Spec))
@@ -73,7 +81,7 @@ func (a *API) dataplaneOverview(s *view.Snapshot, o *resource.Object) []byte {
 
 // zoneOverview is made anew each time: there are few zones, and the state of
 // their sync changes all the time.
-func (a *API) zoneOverview(s *view.Snapshot, o *resource.Object) []byte {
+func (a *API) zoneOverview(s rows, o *resource.Object) []byte {
 	b := appendMember(resource.HeadOf(o, "ZoneOverview"), "zone", resource.SpecJSON(o.Spec))
 	if i := a.withSync(o.Name, zoneInsight(s, o.Name)); i != nil {
 		b = appendMember(b, "zoneInsight", resource.SpecJSON(i))
@@ -93,7 +101,7 @@ func (a *API) zoneInsightJSON(o *resource.Object) []byte {
 	return append(b, spec[1:]...)
 }
 
-func zoneInsight(s *view.Snapshot, zone string) *systemv1.ZoneInsight {
+func zoneInsight(s rows, zone string) *systemv1.ZoneInsight {
 	o := s.Get(resource.ID{Type: kind.ZoneInsight, Name: zone})
 	if o == nil {
 		return nil

@@ -133,9 +133,13 @@ func (a *API) next(r *http.Request, p page, total int) string {
 	if offset >= total {
 		return ""
 	}
-	q := r.URL.Query()
-	q.Set("offset", strconv.Itoa(offset))
-	q.Set("size", strconv.Itoa(p.size))
+	return a.pageLink(r, r.URL.Query(), strconv.Itoa(offset), p.size)
+}
+
+// pageLink is the address of the same list from another offset.
+func (a *API) pageLink(r *http.Request, q url.Values, offset string, size int) string {
+	q.Set("offset", offset)
+	q.Set("size", strconv.Itoa(size))
 	base := strings.TrimSuffix(a.RootURL, "/")
 	if base == "" {
 		scheme := "http://"

@@ -15,13 +15,15 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/resource"
 	"github.com/atoll-mesh/atoll/pkg/store"
-	"github.com/atoll-mesh/atoll/pkg/view"
 )
 
 // get answers one resource.
 func (a *API) get(k *resource.Kind) endpoint {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		s := a.View.Snapshot()
+		s, err := a.moment(r, k.Type, kind.Mesh)
+		if err != nil {
+			return err
+		}
 		if err := a.mayRead(s, r, k); err != nil {
 			return err
 		}
@@ -35,11 +37,26 @@ func (a *API) get(k *resource.Kind) endpoint {
 
 // mayRead checks that the mesh of the path exists and that the caller may read
 // resources of the kind.
-func (a *API) mayRead(s *view.Snapshot, r *http.Request, k *resource.Kind) error {
-	if err := meshExists(s, k, r); err != nil {
+func (a *API) mayRead(s rows, r *http.Request, k *resource.Kind) error {
+	return a.may(auth.Read, s, r, k)
+}
+
+// may checks that the mesh of the path exists and that the caller has access to
+// resources of the kind in it. Whom roles limit to some meshes does not learn
+// which others there are.
+func (a *API) may(v auth.Verb, s rows, r *http.Request, k *resource.Kind) error {
+	missing := meshExists(s, k, r)
+	if missing != nil && len(a.Access.Roles) == 0 {
+		return missing
+	}
+	t := auth.TargetIn(k, r.PathValue("mesh"))
+	if k.Type == kind.Mesh && r.PathValue("name") != "" {
+		t = auth.TargetIn(k, r.PathValue("name"))
+	}
+	if err := a.Access.Object(auth.UserFrom(r.Context()), v, t); err != nil {
 		return err
 	}
-	return a.Access.Resource(auth.UserFrom(r.Context()), auth.Read, k)
+	return missing
 }
 
 // idOf is the resource that a path names.
@@ -52,7 +69,7 @@ func idOf(k *resource.Kind, r *http.Request) resource.ID {
 }
 
 // meshExists refuses paths below a mesh that is not there.
-func meshExists(s *view.Snapshot, k *resource.Kind, r *http.Request) error {
+func meshExists(s rows, k *resource.Kind, r *http.Request) error {
 	mesh := r.PathValue("mesh")
 	if k.Scope != resource.ScopeMesh || mesh == "" {
 		return nil
@@ -66,7 +83,10 @@ func meshExists(s *view.Snapshot, k *resource.Kind, r *http.Request) error {
 }
 
 // answerObject writes a resource in the format that the query asks for.
-func (a *API) answerObject(w http.ResponseWriter, r *http.Request, s *view.Snapshot, o *resource.Object) error {
+func (a *API) answerObject(w http.ResponseWriter, r *http.Request, s rows, o *resource.Object) error {
+	if err := a.mayReadThis(r, o); err != nil {
+		return err
+	}
 	noteRevision(w, s.Revision())
 	etag := etagOf(o)
 	w.Header().Set("ETag", etag)
@@ -111,7 +131,10 @@ func matchesETag(header string, o *resource.Object) bool {
 // list answers a page of the resources of a kind.
 func (a *API) list(k *resource.Kind) endpoint {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		s := a.View.Snapshot()
+		s, err := a.moment(r, k.Type, kind.Mesh)
+		if err != nil {
+			return err
+		}
 		if err := a.mayRead(s, r, k); err != nil {
 			return err
 		}
@@ -124,7 +147,7 @@ func (a *API) list(k *resource.Kind) endpoint {
 }
 
 // answerPage writes the resources that the query selects, each as item has it.
-func (a *API) answerPage(w http.ResponseWriter, r *http.Request, s *view.Snapshot, k *resource.Kind, item func(*resource.Object) []byte) error {
+func (a *API) answerPage(w http.ResponseWriter, r *http.Request, s rows, k *resource.Kind, item func(*resource.Object) []byte) error {
 	q := r.URL.Query()
 	p, err := parsePage(q)
 	if err != nil {
@@ -136,6 +159,11 @@ func (a *API) answerPage(w http.ResponseWriter, r *http.Request, s *view.Snapsho
 		return err
 	}
 	mesh := r.PathValue("mesh")
+	if k.AdminOnly { // what Sees leaves out
+		s = visible{s, func(o *resource.Object) bool { return a.mayReadThis(r, o) == nil }}
+	} else {
+		s = a.visibleTo(r, s)
+	}
 	items, total := selected(s.List(k.Type, mesh), s.Count(k.Type, mesh), &f, p)
 	noteRevision(w, s.Revision())
 	w.Header().Set("Content-Type", "application/json")

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -64,6 +65,9 @@ type Config struct {
 	RootURL                 string // how clients reach the API; empty: as the request says
 	CORSAllowedDomains      []string
 	MaxBodyBytes            int64 // 0: 5 MiB
+	MaxRequests             int   // answered at a time; 0: 1000
+
+	Audit *slog.Logger // one line a write, denial and token; nil: none
 
 	Hostname   string
 	InstanceID string
@@ -86,6 +90,10 @@ type API struct {
 	overviews   overviewCache
 	indexes     indexCache
 	meshes      meshInsights
+	feed        feed
+	streams     atomic.Int64
+	slots       slots
+	logReads    chan struct{} // turns to read much of the log
 	insight     struct {
 		sync.Mutex
 		revision store.Revision
@@ -123,7 +131,7 @@ func (a *API) handler() http.Handler {
 	if a.BasePath != "" {
 		h = a.strip(h)
 	}
-	h = a.guard(h)
+	h = noteCaller(a.guard(h))
 	authn := *a.Auth
 	authn.SkipTokens = a.isIndex
 	h = authn.Middleware(h, func(w http.ResponseWriter, r *http.Request, err error) {
@@ -131,6 +139,7 @@ func (a *API) handler() http.Handler {
 		w.Header().Set("WWW-Authenticate", "Bearer")
 		a.fail(w, r, &problem{http.StatusUnauthorized, "Invalid authentication data", "Unauthenticated", nil})
 	})
+	h = a.audited(h)
 	h = a.cors(h)
 	h = a.gui(h)
 	h = a.recovered(h)
@@ -169,6 +178,7 @@ func (a *API) routes() http.Handler {
 	a.overviewRoutes(get)
 	a.inspectRoutes(get)
 	route("/zone/_adopt", methods{http.MethodPost: a.adopt})
+	a.pastRoutes(route)
 	if a.Tokens != nil {
 		route("/tokens/dataplane", methods{http.MethodPost: a.dataplaneToken})
 		route("/tokens/zone", methods{http.MethodPost: a.zoneToken})
@@ -217,6 +227,13 @@ func (a *API) dispatch(pattern string, m methods) http.Handler {
 			return
 		}
 		noteRoute(w, pattern)
+		r, place, ok := a.slots.enter(r)
+		if !ok {
+			w.Header().Set("Retry-After", "1")
+			a.fail(w, r, &problem{http.StatusServiceUnavailable, "Service unavailable", "too many requests are being answered; try again", nil})
+			return
+		}
+		defer place.leave()
 		err := checkAccept(r)
 		if err == nil {
 			err = a.awaitRevision(w, r)

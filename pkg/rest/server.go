@@ -61,6 +61,8 @@ func (s *Server) Listen() ([]net.Listener, error) {
 // finish.
 func (s *Server) Serve(ctx context.Context, listeners []net.Listener) error {
 	srv := newHTTPServer(s.Handler, s.Timeouts, s.Log)
+	base := withStopping(context.WithoutCancel(ctx), ctx.Done())
+	srv.BaseContext = func(net.Listener) context.Context { return base }
 	failed := make(chan error, len(listeners))
 	for _, ln := range listeners {
 		go func() { failed <- srv.Serve(ln) }()

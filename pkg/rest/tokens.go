@@ -3,6 +3,7 @@ package rest
 import (
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -22,10 +23,13 @@ func (a *API) dataplaneToken(w http.ResponseWriter, r *http.Request) error {
 		Workload string              `json:"workload"`
 		ValidFor string              `json:"validFor"`
 	}
-	if err := a.Access.DPToken(auth.UserFrom(r.Context())); err != nil {
+	if err := a.Access.DPToken(auth.UserFrom(r.Context()), nil); err != nil {
 		return err
 	}
 	if err := a.readRequest(w, r, &in); err != nil {
+		return err
+	}
+	if err := a.Access.DPToken(auth.UserFrom(r.Context()), &in.Mesh); err != nil {
 		return err
 	}
 	var errs resource.FieldErrors
@@ -42,6 +46,7 @@ func (a *API) dataplaneToken(w http.ResponseWriter, r *http.Request) error {
 	if in.Tags == nil {
 		in.Tags = map[string][]string{}
 	}
+	noteAudit(r.Context(), slog.String("token", "dataplane"), slog.String("mesh", in.Mesh), slog.String("name", in.Name), slog.String("workload", in.Workload), slog.Duration("validFor", validFor))
 	token, err := a.Tokens.IssueDataplane(auth.DataplaneClaims{
 		Name: in.Name, Mesh: in.Mesh, Tags: in.Tags, Type: in.Type, Workload: in.Workload,
 	}, validFor)
@@ -54,10 +59,13 @@ func (a *API) zoneToken(w http.ResponseWriter, r *http.Request) error {
 		Scope    []string `json:"scope"`
 		ValidFor string   `json:"validFor"`
 	}
-	if err := a.Access.ZoneToken(auth.UserFrom(r.Context())); err != nil {
+	if err := a.Access.ZoneToken(auth.UserFrom(r.Context()), nil); err != nil {
 		return err
 	}
 	if err := a.readRequest(w, r, &in); err != nil {
+		return err
+	}
+	if err := a.Access.ZoneToken(auth.UserFrom(r.Context()), &in.Zone); err != nil {
 		return err
 	}
 	var errs resource.FieldErrors
@@ -68,6 +76,7 @@ func (a *API) zoneToken(w http.ResponseWriter, r *http.Request) error {
 	if err := invalid(titleToken, errs); err != nil {
 		return err
 	}
+	noteAudit(r.Context(), slog.String("token", "zone"), slog.String("zone", in.Zone), slog.Any("scope", in.Scope), slog.Duration("validFor", validFor))
 	token, err := a.Tokens.IssueZone(auth.ZoneClaims{Zone: in.Zone, Scope: in.Scope}, validFor)
 	return answerToken(w, token, err)
 }
@@ -92,6 +101,7 @@ func (a *API) userToken(w http.ResponseWriter, r *http.Request) error {
 	if err := invalid(titleToken, errs); err != nil {
 		return err
 	}
+	noteAudit(r.Context(), slog.String("token", "user"), slog.String("name", in.Name), slog.Any("tokenGroups", in.Groups), slog.Duration("validFor", validFor))
 	token, err := a.Tokens.IssueUser(auth.UserClaims{Name: in.Name, Groups: in.Groups}, validFor)
 	return answerToken(w, token, err)
 }

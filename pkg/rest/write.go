@@ -31,14 +31,17 @@ func (a *API) put(k *resource.Kind) endpoint {
 			return err
 		}
 		var created bool
-		var stored *resource.Object
+		var stored, replaced *resource.Object
 		title := titleCreate
-		err = a.commit(w, r, id, func(s *view.Snapshot) ([]store.Op, error) {
+		plan := func(s *view.Snapshot) ([]store.Op, error) {
 			if err := meshExists(s, k, r); err != nil { // deleted meanwhile
 				return nil, err
 			}
 			old := s.Get(id)
 			created = old == nil
+			if err := a.mayWriteThis(r, old, nil); err != nil {
+				return nil, err
+			}
 			if !created {
 				title = titleUpdate
 			}
@@ -49,10 +52,22 @@ func (a *API) put(k *resource.Kind) endpoint {
 			if err != nil {
 				return nil, err
 			}
-			stored = next
+			if err := a.mayWriteThis(r, nil, next); err != nil {
+				return nil, err
+			}
+			stored, replaced = next, old
 			return a.putOps(s, next, old, author(r))
-		})
-		if err != nil {
+		}
+		if dry, err := dryRun(r); err != nil {
+			return err
+		} else if dry {
+			s := a.View.Snapshot()
+			if _, err := plan(s); err != nil {
+				return titled(title, err)
+			}
+			return a.preview(w, r, s, replaced, stored, nil)
+		}
+		if err := a.commit(w, r, id, plan); err != nil {
 			return titled(title, err)
 		}
 		status := http.StatusOK
@@ -84,10 +99,7 @@ func (a *API) mayWrite(r *http.Request, k *resource.Kind) error {
 	if err := a.writable(k); err != nil {
 		return err
 	}
-	if err := meshExists(a.View.Snapshot(), k, r); err != nil {
-		return err
-	}
-	return a.Access.Resource(auth.UserFrom(r.Context()), auth.Write, k)
+	return a.may(auth.Write, a.View.Snapshot(), r, k)
 }
 
 // decodeAndCheck turns a body into a resource that would be valid here.
@@ -170,10 +182,15 @@ func (a *API) delete(k *resource.Kind) endpoint {
 			return err
 		}
 		id := idOf(k, r)
-		err := a.commit(w, r, id, func(s *view.Snapshot) ([]store.Op, error) {
+		var gone *resource.Object
+		var owned []resource.ID
+		plan := func(s *view.Snapshot) ([]store.Op, error) {
 			o := s.Get(id)
 			if o == nil {
 				return nil, notFound(titleDelete)
+			}
+			if err := a.mayWriteThis(r, o, nil); err != nil {
+				return nil, err
 			}
 			if err := precondition(r, o); err != nil {
 				return nil, err
@@ -183,12 +200,22 @@ func (a *API) delete(k *resource.Kind) endpoint {
 				return nil, invalid(titleDelete, errs)
 			}
 			ops := []store.Op{store.Delete(id, int64(o.Version), author(r))}
-			for _, owned := range a.owned(s, o) {
-				ops = append(ops, store.Delete(owned, store.Any, author(r)))
+			gone, owned = o, a.owned(s, o)
+			for _, id := range owned {
+				ops = append(ops, store.Delete(id, store.Any, author(r)))
 			}
 			return ops, nil
-		})
-		if err != nil {
+		}
+		if dry, err := dryRun(r); err != nil {
+			return err
+		} else if dry {
+			s := a.View.Snapshot()
+			if _, err := plan(s); err != nil {
+				return titled(titleDelete, err)
+			}
+			return a.preview(w, r, s, gone, nil, owned)
+		}
+		if err := a.commit(w, r, id, plan); err != nil {
 			return titled(titleDelete, err)
 		}
 		writeJSON(w, http.StatusOK, writeResult{})
