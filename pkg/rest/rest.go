@@ -120,7 +120,10 @@ func newAPI(cfg Config) *API {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	cfg.BasePath = strings.TrimSuffix(cfg.BasePath, "/")
-	a := &API{Config: cfg, turns: newTurns()}
+	if cfg.MaxRequests == 0 {
+		cfg.MaxRequests = defaultRequests
+	}
+	a := &API{Config: cfg, turns: newTurns(), slots: make(slots, cfg.MaxRequests), logReads: make(chan struct{}, heavyReads)}
 	a.description = sync.OnceValues(a.makeDescription)
 	return a
 }
