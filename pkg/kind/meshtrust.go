@@ -47,8 +47,9 @@ func meshTrustKind() *resource.Kind {
 			Type: MeshTrust, Plural: "meshtrusts", Single: "meshtrust", Short: "mtrust",
 			Display: "Mesh Trust", Displays: "Mesh Trusts",
 		},
-		Scope:    resource.ScopeMesh,
-		Flows:    resource.GlobalToZone | resource.ZoneToGlobal,
+		Scope: resource.ScopeMesh,
+		// What proxies of one zone present, those of all others must be able to check.
+		Flows:    resource.GlobalToZone | resource.ZoneToGlobal | resource.AcrossZones,
 		Validate: validateMeshTrust,
 	})
 }
