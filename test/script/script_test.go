@@ -20,16 +20,26 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/atoll-mesh/atoll/pkg/cli"
 	"github.com/atoll-mesh/atoll/pkg/config"
 	"github.com/atoll-mesh/atoll/pkg/cp"
 	"github.com/atoll-mesh/atoll/test/cluster"
 )
 
-func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
-		"atollctl": func() { os.Exit(cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
-	})
+// program builds atollctl, without the race detector: starting it is most of what
+// it does here, and that takes long with it.
+func program(t *testing.T) (folder string) {
+	t.Helper()
+	root, err := cluster.Repository()
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder = t.TempDir()
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", folder+"/", "./app/atollctl")
+	build.Dir = root
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return folder
 }
 
 // TestScripts runs every script of testdata, each with a control plane of its own
@@ -38,6 +48,7 @@ func TestMain(m *testing.M) {
 //	code N command...  run a command that has to exit with code N
 //	looks FILE         compare the last output with a table, ages aside
 func TestScripts(t *testing.T) {
+	bin := program(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(e *testscript.Env) error {
@@ -46,6 +57,7 @@ func TestScripts(t *testing.T) {
 				e.Defer(stop)
 			}
 			e.Setenv("ATOLL_SERVER", url)
+			e.Setenv("PATH", bin+string(os.PathListSeparator)+e.Getenv("PATH"))
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("XDG_CONFIG_HOME", filepath.Join(e.WorkDir, "contexts"))
 			return err
