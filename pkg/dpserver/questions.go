@@ -84,7 +84,7 @@ func (s *Server) serveQuestions(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c := &channel{conn: conn, turn: make(chan struct{}, 1), answers: make(chan answered), gone: make(chan struct{})}
-	if err := conn.SetDeadline(time.Time{}); err == nil {
+	if err = conn.SetDeadline(time.Time{}); err == nil {
 		_, err = fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", questionProtocol)
 	}
 	if err != nil {

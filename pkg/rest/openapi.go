@@ -153,11 +153,7 @@ func (a *API) operation(pattern, path, method string) object {
 	op := object{
 		"operationId": operationID(path, method), "summary": d.summary, "tags": []string{d.tag}, "responses": responses,
 	}
-	var params []object
-	for _, p := range d.query {
-		params = append(params, p)
-	}
-	params = append(params, object{"name": minRevisionHeader, "in": "header", "schema": object{"type": "integer"}, "description": "Wait until this revision is visible."})
+	params := append(slices.Clone(d.query), object{"name": minRevisionHeader, "in": "header", "schema": object{"type": "integer"}, "description": "Wait until this revision is visible."})
 	op["parameters"] = params
 	if d.body != nil {
 		op["requestBody"] = object{"required": true, "content": object{
