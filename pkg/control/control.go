@@ -121,6 +121,9 @@ func newController(cfg Config) *controller {
 	if !c.site.Global {
 		c.jobs = append(c.jobs, &hostnames{site: c.site})
 	}
+	if c.site.Federated {
+		c.jobs = append(c.jobs, &sharedTrust{site: c.site})
+	}
 	return c
 }
 

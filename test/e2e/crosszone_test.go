@@ -92,7 +92,6 @@ func TestCrossZone(t *testing.T) {
 	if err := g.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	shareTrust(t, w)
 	url := w.West.Client.URL(everywherePort)
 	answered := func(want string) {
 		t.Helper()
@@ -135,42 +134,4 @@ func externalService(name, address, tls string) string {
 	host, port, _ := strings.Cut(address, ":")
 	return fmt.Sprintf("type: MeshExternalService\nmesh: %s\nname: %s\nspec:\n  match: {type: HostnameGenerator, port: 80, protocol: http}\n  endpoints: [{address: %s, port: %s}]\n%s",
 		clustertest.Mesh, name, host, port, tls)
-}
-
-// shareTrust has each zone trust the CA of the other: what a zone says about its
-// own reaches the global, which says it to all.
-func shareTrust(t *testing.T, w *clustertest.World) {
-	t.Helper()
-	type trust struct {
-		Name   string            `json:"name"`
-		Labels map[string]string `json:"labels"`
-		Spec   map[string]any    `json:"spec"`
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), clustertest.Patience)
-	defer cancel()
-	list := map[string]trust{}
-	err := cluster.Until(ctx, "trust of both zones", func(ctx context.Context) error {
-		var out struct{ Items []trust }
-		if err := w.Global.Do(ctx, http.MethodGet, "/meshes/"+clustertest.Mesh+"/meshtrusts", nil, &out); err != nil {
-			return err
-		}
-		for _, i := range out.Items {
-			list[i.Labels["kuma.io/zone"]] = i
-		}
-		if len(list) < 2 {
-			return fmt.Errorf("the global has the trust of %d zones", len(list))
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for zone, i := range list {
-		err := w.Global.Do(ctx, http.MethodPut, "/meshes/"+clustertest.Mesh+"/meshtrusts/of-"+zone, map[string]any{
-			"type": "MeshTrust", "mesh": clustertest.Mesh, "name": "of-" + zone, "spec": i.Spec,
-		}, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
 }
