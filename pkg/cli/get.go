@@ -111,6 +111,7 @@ A template for -o jsonpath holds text and paths in braces: {.spec.to[0]},
 	f.StringVar(&sel.offset, "offset", "", "where the page begins")
 	f.StringVar(&sel.name, "name", "", "only those whose name contains this")
 	f.StringToStringVarP(&sel.labels, "label", "l", nil, "only those with this label: key=value")
+	f.StringVar(&sel.at, "at", "", "as it was at this revision or time (RFC 3339)")
 	f.BoolVarP(&sel.watch, "watch", "w", false, "go on and show what changes")
 	return c
 }
@@ -124,7 +125,7 @@ func (a *app) meshOf(sel *selection) string {
 }
 
 func (a *app) getOne(ctx context.Context, cl *client, k kindInfo, name string, sel *selection) error {
-	b, err := cl.do(ctx, "GET", withQuery(k.itemPath(a.mesh, name), url.Values(sel.query())), nil)
+	b, err := cl.do(ctx, "GET", withQuery(k.itemPath(a.mesh, name), sel.query()), nil)
 	if isNotFound(err) {
 		return a.noSuch(k, name)
 	}

@@ -101,7 +101,7 @@ func (a *API) documentedKind(k *resource.Kind, tail, method string) operationDoc
 	switch {
 	case tail == "" || tail == "_overview":
 		d.summary, d.answer = "List resources of the kind "+string(k.Type)+".", listSchema(one)
-		d.query = append(slices.Clone(pageParameters), labelParameter)
+		d.query = append(slices.Clone(pageParameters), labelParameter, atParameter)
 		if k.Type == kind.Dataplane {
 			d.query = append(d.query, proxyParameters...)
 		}
@@ -112,13 +112,13 @@ func (a *API) documentedKind(k *resource.Kind, tail, method string) operationDoc
 	case tail == "{name}/_overview":
 		d.summary, d.answer = "One together with what its insight says.", ref(string(k.Type)+"Overview")
 	case tail == "{name}" && method == http.MethodGet:
-		d.summary, d.answer, d.query = "Get one.", one, append(slices.Clone(formatParameters), ifNoneMatch)
+		d.summary, d.answer, d.query = "Get one.", one, append(slices.Clone(formatParameters), ifNoneMatch, atParameter)
 		d.answer = object{"anyOf": []object{one, kubernetesSchema}}
 	case tail == "{name}" && method == http.MethodPut:
-		d.summary, d.answer, d.body = "Create or replace one.", ref("WriteResult"), one
+		d.summary, d.answer, d.body = "Create or replace one.", written, one
 		d.query = append([]object{ifMatch, ifNoneMatch}, writeParameters...)
 	case tail == "{name}" && method == http.MethodDelete:
-		d.summary, d.answer = "Delete one.", ref("WriteResult")
+		d.summary, d.answer = "Delete one.", written
 		d.query = append([]object{ifMatch}, writeParameters...)
 	default:
 		d.summary, d.answer, d.tag = "Inspect", nil, "Inspect"
@@ -129,8 +129,17 @@ func (a *API) documentedKind(k *resource.Kind, tail, method string) operationDoc
 	return d
 }
 
-// writeParameters are further parameters of writes.
-var writeParameters []object
+// Parameters of what has a past and a future.
+var (
+	writeParameters = []object{queryParameter("dryRun", "boolean", "Say what would change, and change nothing.")}
+	atParameter     = queryParameter("at", "string", "As it was at a revision or a time.")
+	changeFilters   = []object{
+		queryParameter("kind", "string", "Only changes of these kinds, separated by commas."),
+		queryParameter("mesh", "string", "Only changes in this mesh."),
+		queryParameter("name", "string", "Only changes of resources of this name."),
+		queryParameter("author", "string", "Only changes by this user."),
+	}
+)
 
 var (
 	anything         = object{}
@@ -155,6 +164,11 @@ func members(list ...any) object {
 		properties[name] = list[i+1]
 	}
 	return object{"type": "object", "properties": properties, "required": required}
+}
+
+// listless is a list that does not say how many there are.
+func listless(items object) object {
+	return members("items!", arrayOf(items), "next", object{"type": []string{"string", "null"}})
 }
 
 func arrayOf(items object) object { return object{"type": "array", "items": items} }
@@ -208,7 +222,11 @@ var inspections = map[string]operationDoc{
 	))},
 }
 
-var token = object{"type": "string"}
+var (
+	token = object{"type": "string"}
+	// written is the answer to a write, or to its dry run.
+	written = object{"anyOf": []object{ref("WriteResult"), goSchema[previewBody]()}}
+)
 
 // operations describes what is not about a kind.
 var operations = map[string]operationDoc{
