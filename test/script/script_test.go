@@ -47,6 +47,7 @@ func program(t *testing.T) (folder string) {
 //
 //	code N command...  run a command that has to exit with code N
 //	looks FILE         compare the last output with a table, ages aside
+//	keep NAME          put the last output into a variable
 func TestScripts(t *testing.T) {
 	bin := program(t)
 	testscript.Run(t, testscript.Params{
@@ -62,7 +63,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("XDG_CONFIG_HOME", filepath.Join(e.WorkDir, "contexts"))
 			return err
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": code, "looks": looks},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": code, "looks": looks, "keep": keep},
 	})
 }
 
@@ -152,6 +153,13 @@ func code(ts *testscript.TestScript, _ bool, args []string) {
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
 	}
+}
+
+func keep(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: keep NAME")
+	}
+	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile("stdout")))
 }
 
 var (
