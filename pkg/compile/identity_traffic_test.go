@@ -203,7 +203,7 @@ func directly(port int, cert *tls.Certificate) string {
 	return fmt.Sprint(resp.StatusCode)
 }
 
-// TestRotationUnderLoad replaces certificates of two seconds, and the CA, while
+// TestRotationUnderLoad replaces certificates of four seconds, and the CA, while
 // requests on old and on new connections go on. None fails.
 func TestRotationUnderLoad(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -212,7 +212,7 @@ func TestRotationUnderLoad(t *testing.T) {
 	web := serveHTTP(t, "v1")
 	in, out := freePorts(t, "127.0.0.1", 2), freePorts(t, "127.0.0.1", 1)
 	first, second := m.ca("default.east.mesh.local"), m.ca("default.east.mesh.local")
-	m.identify("2s", first)
+	m.identify("4s", first)
 	m.apply(fmt.Sprintf(`
 type: Dataplane
 mesh: default
@@ -268,9 +268,10 @@ spec: {to: [{targetRef: {kind: Mesh}, default: {http: {maxConnectionDuration: 20
 			}
 			resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/", out[0]))
 			if err == nil {
+				body, _ := io.ReadAll(resp.Body)
 				_ = resp.Body.Close()
 				if resp.StatusCode != 200 {
-					err = errors.New(resp.Status)
+					err = fmt.Errorf("%s: %s", resp.Status, body)
 				}
 			}
 			if err != nil {
@@ -296,7 +297,7 @@ spec: {to: [{targetRef: {kind: Mesh}, default: {http: {maxConnectionDuration: 20
 	m.apply(trust(first, second))
 	m.live(ctx)
 	m.put(m.secret("id-root-ca", second.Certificate), m.secret("id-private-key", second.Key))
-	rotated(6)
+	rotated(5)
 	close(stop)
 	if err := <-done; err != nil {
 		t.Fatal(err)

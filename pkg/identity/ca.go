@@ -176,6 +176,7 @@ func (ca *CA) Issue(spiffeID string, validity time.Duration, now time.Time) (*Le
 	if template.NotAfter.After(ca.Certificate.NotAfter) {
 		template.NotAfter = ca.Certificate.NotAfter
 	}
+	template.NotAfter = template.NotAfter.Truncate(time.Second) // as it is encoded
 	der, err := x509.CreateCertificate(rand.Reader, template, ca.Certificate, key.Public(), ca.key)
 	if err != nil {
 		return nil, fmt.Errorf("the CA cannot sign: %w", err)
