@@ -116,6 +116,8 @@ func (o *own) inbound(c *ir.Config, source, name string, in *kind.DataplaneInbou
 			StatPrefix: name, RouteConfig: name,
 			GRPCStats:         b.Protocol == ir.GRPC,
 			ClientCertDetails: true,
+			Limited:           true,
+			Disturbed:         true,
 			InternalCIDRs:     internalCIDRs(o.settings.InternalCIDRs, o.info.IPv6),
 			IdleTimeout:       new(inboundIdleTimeout),
 			StreamIdleTimeout: new(inboundStreamIdleTimeout),

@@ -316,6 +316,9 @@ func nodeMetadata(req *bootstrapRequest, dp *resource.Object, p *BootstrapParams
 		keyAdminPort:     fmt.Sprint(adminPort(dp, p)),
 		keyReadinessPort: fmt.Sprint(readinessPort(req, p)),
 	}
+	for k, v := range nodeFacts(dp) {
+		m[k] = v
+	}
 	if req.DataplaneResource != "" {
 		m[keyResource] = req.DataplaneResource
 	}

@@ -19,10 +19,16 @@ import (
 
 const faultFilters = "envoy.filters.http.fault"
 
-// faults are filters of their own, so that each has its own chance and several
+// faults are the filter for those of routes, and filters of their own, so that each has its own chance and several
 // may disturb one request.
 func faults(h *ir.HTTP) []*hcmv3.HttpFilter {
 	var out []*hcmv3.HttpFilter
+	if h.Disturbed {
+		out = append(out, &hcmv3.HttpFilter{
+			Name:       faultFilters,
+			ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: pack(&faultv3.HTTPFault{})},
+		})
+	}
 	for i := range h.Faults {
 		f := &h.Faults[i]
 		var config proto.Message = fault(f)

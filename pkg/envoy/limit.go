@@ -54,3 +54,18 @@ func connectionLimit(c *ir.Chain) *anypb.Any {
 	}
 	return pack(&connlimitv3.LocalRateLimit{StatPrefix: "tcp_rate_limit", TokenBucket: tokenBucket(*c.ConnectionLimit)})
 }
+
+// perFilter is what a route says to filters.
+func perFilter(r *ir.Route) map[string]*anypb.Any {
+	if r.Limit == nil && r.Fault == nil {
+		return nil
+	}
+	out := map[string]*anypb.Any{}
+	if r.Limit != nil {
+		out[localRateLimit] = routeLimit(r.Limit)
+	}
+	if r.Fault != nil {
+		out[faultFilters] = pack(fault(r.Fault))
+	}
+	return out
+}

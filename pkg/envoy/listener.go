@@ -129,7 +129,7 @@ func filterState(c *ir.Chain) *anypb.Any {
 }
 
 func tcpProxy(t *ir.TCPProxy) proto.Message {
-	out := &tcpproxyv3.TcpProxy{StatPrefix: StatPrefix(t.StatPrefix), IdleTimeout: duration(t.IdleTimeout)}
+	out := &tcpproxyv3.TcpProxy{StatPrefix: StatPrefix(t.StatPrefix), IdleTimeout: duration(t.IdleTimeout), AccessLog: accessLogs(t.Logs)}
 	if t.MaxConnectAttempts > 0 {
 		out.MaxConnectAttempts = wrapperspb.UInt32(t.MaxConnectAttempts)
 	}
@@ -161,6 +161,7 @@ func connectionManager(h *ir.HTTP) proto.Message {
 		Http2ProtocolOptions:  &corev3.Http2ProtocolOptions{AllowConnect: true},
 		InternalAddressConfig: &hcmv3.HttpConnectionManager_InternalAddressConfig{CidrRanges: cidrs(h.InternalCIDRs)},
 	}
+	out.AccessLog = accessLogs(h.Logs)
 	if h.Inline != nil {
 		out.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: routeConfig(h.Inline)}
 	}

@@ -7,7 +7,6 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
-	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/atoll-mesh/atoll/pkg/ir"
@@ -43,9 +42,7 @@ func route(r *ir.Route) *routev3.Route {
 		ResponseHeadersToAdd:    headersToAdd(r.ResponseHeaders),
 		ResponseHeadersToRemove: r.ResponseHeaders.Remove,
 	}
-	if r.Limit != nil {
-		out.TypedPerFilterConfig = map[string]*anypb.Any{localRateLimit: routeLimit(r.Limit)}
-	}
+	out.TypedPerFilterConfig = perFilter(r)
 	switch {
 	case r.Redirect != nil:
 		out.Action = &routev3.Route_Redirect{Redirect: redirect(r.Redirect, &r.Match)}

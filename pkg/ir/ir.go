@@ -103,9 +103,13 @@ type HTTP struct {
 	StreamIdleTimeout     *time.Duration `json:"streamIdleTimeout,omitempty"`
 	RequestHeadersTimeout *time.Duration `json:"requestHeadersTimeout,omitempty"`
 	RBAC                  *RBAC          `json:"rbac,omitempty"`
-	// Limited: some route has a Limit.
-	Limited bool    `json:"limited,omitempty"`
-	Faults  []Fault `json:"faults,omitempty"` // in order
+	// Limited: routes may have a Limit. Disturbed: routes may have a Fault. Both
+	// cost nothing as long as none has. What routes have takes effect at once; a
+	// change of filters only on new connections.
+	Limited   bool        `json:"limited,omitempty"`
+	Disturbed bool        `json:"disturbed,omitempty"`
+	Faults    []Fault     `json:"faults,omitempty"` // in order
+	Logs      []AccessLog `json:"logs,omitempty"`
 }
 
 // TCPProxy forwards bytes.
@@ -116,7 +120,8 @@ type TCPProxy struct {
 	// MaxConnectAttempts is how often connecting is tried; 0 is once.
 	MaxConnectAttempts uint32 `json:"maxConnectAttempts,omitempty"`
 	// Hash is SourceIP or State; nil is neither.
-	Hash *Hash `json:"hash,omitempty"`
+	Hash *Hash       `json:"hash,omitempty"`
+	Logs []AccessLog `json:"logs,omitempty"`
 }
 
 // WeightedRef names a cluster and its share of the sum of weights.
@@ -153,8 +158,14 @@ type Route struct {
 	Direct          *Direct    `json:"direct,omitempty"`
 	RequestHeaders  HeaderOps  `json:"requestHeaders,omitzero"`
 	ResponseHeaders HeaderOps  `json:"responseHeaders,omitzero"`
+	// Fault takes effect where the HTTP of the chain is Disturbed. It is for all
+	// clients.
+	Fault *Fault `json:"fault,omitempty"`
 	// Limit takes effect where the HTTP of the chain is Limited.
 	Limit *RequestLimit `json:"limit,omitempty"`
+	// Logs instead of those of the chain. Whoever makes the listener puts them
+	// there.
+	Logs []AccessLog `json:"logs,omitempty"`
 }
 
 // RouteMatch selects requests. Exactly one of Path, Prefix and Regex is set.

@@ -94,6 +94,8 @@ type Hooks[S, C any] struct {
 	// Unknown writes what spec.to says for the mesh into the own layer, for
 	// destinations that the mesh does not know.
 	Unknown func(C, *Own)
+	// Needs writes what every conf about the proxy needs into the own layer.
+	Needs func(C, *Own)
 	// Resolve returns the conf with what its references lead to. It does not
 	// change the one it is given.
 	Resolve func(c C, find func(*CollectorRef) *Collector) C
@@ -119,6 +121,7 @@ type Def struct {
 	clientTLS func(any, *ir.TLSParams)
 	proxy     func(any, *Own)
 	unknown   func(any, *Own)
+	needs     func(any, *Own)
 	resolve   func(any, func(*CollectorRef) *Collector) any
 	// everywhere: spec.default stands in spec.to for the mesh, too
 	everywhere bool
@@ -214,6 +217,9 @@ func Define[S, C any](names resource.Names, h Hooks[S, C]) *Def {
 	}
 	if h.Unknown != nil {
 		d.unknown = func(c any, o *Own) { h.Unknown(*c.(*C), o) }
+	}
+	if h.Needs != nil {
+		d.needs = func(c any, o *Own) { h.Needs(*c.(*C), o) }
 	}
 	if h.Resolve != nil {
 		d.resolve = func(c any, find func(*CollectorRef) *Collector) any {

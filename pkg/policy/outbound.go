@@ -158,7 +158,42 @@ func (r *OutboundRules) Outbound(o *Outbound) {
 			}
 		}
 	}
+	o.collectLogs()
 	o.collectBackends()
+}
+
+// collectLogs moves the logs of routes to the listener, which writes them.
+func (o *Outbound) collectLogs() {
+	if o.Routes == nil {
+		return
+	}
+	for _, chain := range o.Listener.Chains {
+		if chain.HTTP == nil {
+			continue
+		}
+		var names []string
+		var logs []ir.AccessLog
+		for _, r := range o.Routes.Routes {
+			if r.Logs == nil || r.Name == "" || slices.Contains(names, r.Name) {
+				continue
+			}
+			names = append(names, r.Name)
+			for _, l := range r.Logs {
+				l.Route = r.Name
+				logs = append(logs, l)
+			}
+		}
+		if names == nil {
+			continue
+		}
+		for i := range chain.HTTP.Logs {
+			chain.HTTP.Logs[i].NotRoutes = names
+		}
+		chain.HTTP.Logs = append(chain.HTTP.Logs, logs...)
+	}
+	for _, r := range o.Routes.Routes {
+		r.Logs = nil
+	}
 }
 
 // Cluster writes what policies say about a backend into its cluster. The caller

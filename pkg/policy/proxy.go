@@ -132,8 +132,8 @@ func (m *Matched) OutboundDigest() Digest {
 func (m *Matched) InboundDigest() Digest {
 	h := new(hash)
 	for _, di := range m.ix.defs {
-		if di.unknown != nil {
-			for _, e := range m.out.forDest(di, Dest{Destination: &Destination{}}) {
+		if di.unknown != nil || di.needs != nil {
+			for _, e := range m.out.entries[di.pos] {
 				h.digest(e.digest)
 			}
 		}
@@ -166,6 +166,16 @@ func (m *Matched) Policies(t resource.Type) []*resource.Object {
 // layer.
 func (m *Matched) Proxy(c *Own) {
 	for _, di := range m.ix.defs {
+		if di.needs != nil {
+			for _, e := range m.out.entries[di.pos] {
+				di.needs(e.conf, c)
+			}
+			for _, e := range di.rules {
+				if m.set.has(e.p.bit) {
+					di.needs(e.conf, c)
+				}
+			}
+		}
 		if di.unknown != nil {
 			if entries := m.out.forDest(di, Dest{Destination: &Destination{}}); len(entries) > 0 {
 				di.unknown(m.out.join(di, entries).conf, c)

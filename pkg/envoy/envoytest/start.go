@@ -35,7 +35,7 @@ func Start(t testing.TB, node, host string, port int) {
 }
 
 const bootstrapYAML = `
-node: {id: %q, cluster: test}
+node: {id: %q, cluster: test, metadata: {atoll.source: tested, atoll.address: 127.0.0.1}}
 dynamic_resources:
   ads_config:
     api_type: DELTA_GRPC

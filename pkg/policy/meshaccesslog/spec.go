@@ -135,7 +135,13 @@ var Def = policy.Define(resource.Names{
 	HasStatus: true,
 	Matches:   policy.LooseMatches,
 	Validate:  validate,
-	Warnings:  func(*Spec) []string { return []string{"MeshAccessLog has no effect yet"} },
+	Warnings:  warnings,
+	Outbound:  outbound,
+	Route:     route,
+	Inbound:   inbound,
+	Unknown:   unknown,
+	Needs:     needs,
+	Resolve:   resolve,
 })
 
 func bodies(s *Spec) policy.Bodies[Conf] {

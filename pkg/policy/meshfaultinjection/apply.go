@@ -24,13 +24,46 @@ func inbound(rules policy.InboundRules[Conf], in *policy.Inbound) {
 				}
 			}
 			for _, f := range r.Conf.HTTP {
-				if x, ok := f.ir(); ok {
-					x.Name, x.Client = r.Policy.KRI().String(), client
+				x, ok := f.ir()
+				if !ok {
+					continue
+				}
+				x.Name, x.Client = r.Policy.KRI().String(), client
+				if client != nil || !onRoutes(&x, chain, in.Routes) {
 					chain.HTTP.Faults = append(chain.HTTP.Faults, x)
 				}
 			}
 		}
 	}
+}
+
+// onRoutes gives the routes of a chain a fault for all clients: there it takes
+// effect at once, also on connections that exist. Each happens by its own
+// chance, so that several make one. What routes have already stays in f, and
+// the result is false.
+func onRoutes(f *ir.Fault, chain *ir.Chain, routes []*ir.RouteConfig) bool {
+	at := slices.IndexFunc(routes, func(rc *ir.RouteConfig) bool { return rc.Name == chain.HTTP.RouteConfig })
+	if at < 0 || len(routes[at].Routes) == 0 {
+		return false
+	}
+	all := routes[at].Routes[0].Fault
+	if all == nil {
+		all = &ir.Fault{Name: f.Name}
+	}
+	if all.Abort == nil {
+		all.Abort, f.Abort = f.Abort, nil
+	}
+	if all.Delay == nil {
+		all.Delay, f.Delay = f.Delay, nil
+	}
+	if all.Slow == nil {
+		all.Slow, f.Slow = f.Slow, nil
+	}
+	chain.HTTP.Disturbed = true
+	for _, r := range routes[at].Routes {
+		r.Fault = all
+	}
+	return f.Abort == nil && f.Delay == nil && f.Slow == nil
 }
 
 func clientOf(m *policy.Match) *ir.Client {
@@ -50,13 +83,13 @@ func clientOf(m *policy.Match) *ir.Client {
 // ir is false for a fault that does nothing.
 func (f Fault) ir() (ir.Fault, bool) {
 	var out ir.Fault
-	if a := f.Abort; a != nil {
+	if a := f.Abort; a != nil && a.Percentage.Fraction().Numerator > 0 {
 		out.Abort = &ir.Abort{Status: uint32(a.HTTPStatus), Fraction: a.Percentage.Fraction()}
 	}
-	if d := f.Delay; d != nil && d.Value > 0 {
+	if d := f.Delay; d != nil && d.Value > 0 && d.Percentage.Fraction().Numerator > 0 {
 		out.Delay = &ir.Delay{Duration: time.Duration(d.Value), Fraction: d.Percentage.Fraction()}
 	}
-	if b := f.ResponseBandwidth; b != nil && b.kibps() > 0 {
+	if b := f.ResponseBandwidth; b != nil && b.kibps() > 0 && b.Percentage.Fraction().Numerator > 0 {
 		out.Slow = &ir.Slow{KBps: b.kibps(), Fraction: b.Percentage.Fraction()}
 	}
 	return out, out.Abort != nil || out.Delay != nil || out.Slow != nil

@@ -1,0 +1,134 @@
+package meshaccesslog
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/atoll-mesh/atoll/pkg/ir"
+	"github.com/atoll-mesh/atoll/pkg/policy"
+)
+
+func outbound(c Conf, o *policy.Outbound) {
+	l := shared(o.Dest)
+	for _, chain := range o.Listener.Chains {
+		c.toChain(chain, l, chain.HTTP != nil, sharedPipe)
+	}
+}
+
+// sharedPipe: the pipe of the agent is named after the proxy, which a layer that
+// many proxies share cannot know. Lines for TCP are written by the own layer.
+const sharedPipe = ""
+
+func route(c Conf, d policy.Dest, r *ir.Route) {
+	r.Logs = c.logs(shared(d), true, sharedPipe)
+}
+
+func (c Conf) toChain(chain *ir.Chain, l line, http bool, pipe string) {
+	if chain.HTTP != nil {
+		chain.HTTP.Logs = append(chain.HTTP.Logs, c.logs(l, http, pipe)...)
+	}
+	if chain.TCP != nil {
+		chain.TCP.Logs = append(chain.TCP.Logs, c.logs(l, http, pipe)...)
+	}
+}
+
+// inbound adds the logs of every rule, each for its clients.
+func inbound(rules policy.InboundRules[Conf], in *policy.Inbound) {
+	if in.Facts == nil {
+		return
+	}
+	l := own(in.Facts, "INBOUND")
+	if in.ZoneProxy {
+		l.direction = "UNSPECIFIED"
+	} else {
+		l.destination = orUnknown(in.Facts.Workload())
+		if in.Section != "" && !isNumber(in.Section) {
+			l.destination = in.Facts.KRI.WithSection(in.Section).String()
+		}
+	}
+	for _, r := range rules.List {
+		for _, chain := range in.Listener.Chains {
+			client := clientOf(r.Match)
+			add := r.Conf.logs(l, chain.HTTP != nil && !in.ZoneProxy, in.Facts.LogPipe)
+			for i := range add {
+				add[i].Client = client
+			}
+			if chain.HTTP != nil {
+				chain.HTTP.Logs = append(chain.HTTP.Logs, add...)
+			}
+			if chain.TCP != nil {
+				chain.TCP.Logs = append(chain.TCP.Logs, add...)
+			}
+			in.Listener.InspectTLS = in.Listener.InspectTLS || client != nil && client.ServerName != ""
+		}
+	}
+}
+
+func isNumber(s string) bool {
+	return !slices.ContainsFunc([]byte(s), func(c byte) bool { return c < '0' || c > '9' })
+}
+
+func clientOf(m *policy.Match) *ir.Client {
+	if m == nil || m.SpiffeID == nil && m.SNI == nil {
+		return nil
+	}
+	c := &ir.Client{}
+	if m.SpiffeID != nil {
+		c.SpiffeID = &ir.ValueMatch{Kind: m.SpiffeID.Type, Value: m.SpiffeID.Value}
+	}
+	if m.SNI != nil {
+		c.ServerName = m.SNI.Value
+	}
+	return c
+}
+
+// unknown logs what goes to destinations that the mesh does not know.
+func unknown(c Conf, o *policy.Own) {
+	l := own(o.Facts, "OUTBOUND")
+	l.source, l.destination = orUnknown(o.Facts.Workload()), "external"
+	for _, x := range o.Passthrough() {
+		for _, chain := range x.Chains {
+			c.toChain(chain, l, chain.HTTP != nil, o.LogPipe)
+		}
+	}
+}
+
+// needs adds the clusters of collectors.
+func needs(c Conf, o *policy.Own) {
+	for i := range c.Backends {
+		t := c.Backends[i].OpenTelemetry
+		if t == nil || t.Collector == nil || t.Collector.HTTP {
+			continue
+		}
+		name := clusterName(t.Collector)
+		if slices.ContainsFunc(o.Clusters, func(x *ir.Cluster) bool { return x.Name == name }) {
+			continue
+		}
+		address := t.Collector.Address
+		if address == "" {
+			address = o.NodeAddress
+		}
+		x := &ir.Cluster{
+			Name: name, Type: ir.StrictDNS, Protocol: ir.HTTP2, ConnectTimeout: new(5 * time.Second),
+			Endpoints: []ir.Endpoint{{Address: address, Port: t.Collector.Port}},
+		}
+		if _, err := netip.ParseAddr(address); err == nil {
+			x.Type = ir.Static
+		}
+		o.Clusters = append(o.Clusters, x)
+	}
+}
+
+// resolve looks collectors up.
+func resolve(c Conf, find func(*policy.CollectorRef) *policy.Collector) Conf {
+	c.Backends = slices.Clone(c.Backends)
+	for i := range c.Backends {
+		if t := c.Backends[i].OpenTelemetry; t != nil {
+			copied := *t
+			copied.Collector = find(t.BackendRef)
+			c.Backends[i].OpenTelemetry = &copied
+		}
+	}
+	return c
+}
