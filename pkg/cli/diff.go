@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -21,6 +23,9 @@ func (a *app) diffCmd() *cobra.Command {
 are on the server only, lines with + in the files only. What the server computes,
 such as times, status and labels below kuma.io/, is left out.
 
+A server that can try out writes also checks the documents, and says which
+differences are no more than defaults that it fills in.
+
 Exits with 0 when nothing differs and with 1 when something does.`,
 		Example: `  atollctl diff -f policies/
   atollctl diff -f timeout.yaml && echo nothing to do`,
@@ -34,9 +39,10 @@ Exits with 0 when nothing differs and with 1 when something does.`,
 			if err != nil {
 				return err
 			}
+			trial := cl.mustDryRun(cmd.Context()) == nil
 			differ := 0
 			err = a.each(docs, "compared", func(d *document) error {
-				changed, err := a.diffOne(cmd.Context(), cl, d)
+				changed, err := a.diffOne(cmd.Context(), cl, d, trial)
 				if changed {
 					differ++
 				}
@@ -53,7 +59,17 @@ Exits with 0 when nothing differs and with 1 when something does.`,
 	return c
 }
 
-func (a *app) diffOne(ctx context.Context, cl *client, d *document) (bool, error) {
+// wouldKeep tells whether writing a document would change nothing.
+func (c *client) wouldKeep(ctx context.Context, t target, doc []byte) (bool, error) {
+	b, err := c.do(ctx, http.MethodPut, withQuery(t.path(), url.Values{"dryRun": {"true"}}), doc)
+	if err != nil {
+		return false, err
+	}
+	var preview struct{ Operation string }
+	return json.Unmarshal(b, &preview) == nil && preview.Operation == "none", nil
+}
+
+func (a *app) diffOne(ctx context.Context, cl *client, d *document, trial bool) (bool, error) {
 	t, err := a.targetOf(ctx, cl, d)
 	if err != nil {
 		return false, err
@@ -89,6 +105,16 @@ func (a *app) diffOne(ctx context.Context, cl *client, d *document) (bool, error
 	hunks := diffLines(is, be)
 	if len(hunks) == 0 {
 		return false, nil
+	}
+	if trial {
+		// Defaults that the server fills in are no difference, and only it knows them.
+		same, err := cl.wouldKeep(ctx, t, sent)
+		if same {
+			return false, nil
+		}
+		if isStatus(err, http.StatusBadRequest) {
+			return false, d.locate(err)
+		}
 	}
 	name := t.path()
 	fmt.Fprintf(a.out, "--- %s\n+++ %s\n", name, d.at(""))
