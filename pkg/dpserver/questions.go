@@ -43,8 +43,9 @@ var ErrNotReachable = errors.New("its agent is not connected to this control pla
 
 // questions is the open connections, the newest of each proxy.
 type questions struct {
-	mu   sync.Mutex
-	open map[resource.ID]*channel
+	mu      sync.Mutex
+	open    map[resource.ID]*channel
+	stopped bool
 }
 
 // channel is a connection to one agent. It answers one question at a time.
@@ -84,21 +85,31 @@ func (s *Server) serveQuestions(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c := &channel{conn: conn, turn: make(chan struct{}, 1), answers: make(chan answered), gone: make(chan struct{})}
+	// It is known before the agent hears that it is, and asked only after that.
+	c.turn <- struct{}{}
+	if !s.questions.add(id, c) {
+		conn.Close()
+		return
+	}
 	if err = conn.SetDeadline(time.Time{}); err == nil {
 		_, err = fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", questionProtocol)
 	}
 	if err != nil {
-		conn.Close()
-		return
+		conn.Close() // which ends read
 	}
-	s.questions.add(id, c)
+	<-c.turn
 	c.read(buffered.Reader)
 	s.questions.remove(id, c)
 }
 
-func (q *questions) add(id resource.ID, c *channel) {
+// add makes c the connection of a proxy. It is false when the server has stopped:
+// nobody would close c then.
+func (q *questions) add(id resource.ID, c *channel) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.stopped {
+		return false
+	}
 	if old := q.open[id]; old != nil {
 		old.conn.Close() // its agent has a newer one
 	}
@@ -106,6 +117,7 @@ func (q *questions) add(id resource.ID, c *channel) {
 		q.open = map[resource.ID]*channel{}
 	}
 	q.open[id] = c
+	return true
 }
 
 func (q *questions) remove(id resource.ID, c *channel) {
@@ -126,6 +138,7 @@ func (q *questions) get(id resource.ID) *channel {
 func (q *questions) stop() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.stopped = true
 	for _, c := range q.open {
 		c.conn.Close()
 	}

@@ -98,15 +98,17 @@ func TestAskingProxies(t *testing.T) {
 
 	// An answer that does not come in time ends the connection.
 	hang, cancel := context.WithCancel(t.Context())
+	givenUp := make(chan struct{})
 	_, third := agentOf(t, server, "cart-1", "cart", func(string) string {
 		cancel()
-		<-hang.Done()
+		<-givenUp
 		return strings.Repeat("x", 10)
 	})
 	<-second
 	if _, err := z.Clusters(hang, id, false); err == nil {
 		t.Error("a question that was given up has an answer")
 	}
+	close(givenUp)
 	<-third
 }
 

@@ -24,8 +24,12 @@ func ServerOptions() []grpc.ServerOption {
 // codec is the usual one, except for delta messages.
 type codec struct{ encoding.CodecV2 }
 
-// copyBelow is the size under which copying costs less than another buffer.
-const copyBelow = 512
+const (
+	// copyBelow is the size under which copying costs less than another buffer.
+	copyBelow = 512
+	// smallBuffer is a size that gRPC pools.
+	smallBuffer = 4 << 10
+)
 
 // Marshal implements encoding.CodecV2.
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
@@ -34,26 +38,28 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 		return c.CodecV2.Marshal(v)
 	}
 	out := make(mem.BufferSlice, 0, 8)
-	var small []byte
+	pool := mem.DefaultBufferPool() // gRPC gives buffers back once they are sent
+	var small *[]byte
 	flush := func() {
-		if len(small) > 0 {
-			out = append(out, mem.SliceBuffer(small))
+		if small != nil {
+			out = append(out, mem.NewBuffer(small, pool))
 			small = nil
 		}
 	}
 	m.Segments(func(b []byte) {
-		if len(b) < copyBelow {
-			if small == nil {
-				small = make([]byte, 0, 4<<10)
-			} else if len(small)+len(b) > cap(small) {
-				flush()
-				small = make([]byte, 0, 4<<10)
-			}
-			small = append(small, b...)
+		if len(b) >= copyBelow {
+			flush()
+			out = append(out, mem.SliceBuffer(b))
 			return
 		}
-		flush()
-		out = append(out, mem.SliceBuffer(b))
+		if small != nil && len(*small)+len(b) > smallBuffer {
+			flush()
+		}
+		if small == nil {
+			small = pool.Get(smallBuffer)
+			*small = (*small)[:0]
+		}
+		*small = append(*small, b...)
 	})
 	flush()
 	return out, nil
