@@ -14,7 +14,7 @@ type Balance struct {
 	x      *resolver
 	rules  *policy.OutboundRules
 	zone   string
-	digest policy.Digest
+	match  *policy.Matched
 }
 
 // NewBalance is that of a client, which need not be stored.
@@ -22,11 +22,11 @@ func NewBalance(in Inputs, s *view.Snapshot, client *resource.Object) *Balance {
 	r := view.NewReader(s)
 	m := newIndex(in.Policies, r, client.Mesh).Match(policy.ProxyOf(client), policy.Options{Shadow: in.Shadow})
 	x := newResolver(r, client.Mesh, in.Site)
-	return &Balance{x: x, rules: policy.BuildOutbound(m, x), zone: in.Site.Zone, digest: m.OutboundDigest()}
+	return &Balance{x: x, rules: policy.BuildOutbound(m, x), zone: in.Site.Zone, match: m}
 }
 
 // Digest is equal for clients that choose alike.
-func (b *Balance) Digest() policy.Digest { return b.digest }
+func (b *Balance) Digest() policy.Digest { return b.match.OutboundDigest() }
 
 // Load is the endpoints of a port as the client's Envoy gets them, or nil when
 // there is no such port.
@@ -36,4 +36,19 @@ func (b *Balance) Load(destination resource.ID, section string) *ir.ClusterLoad 
 		return nil
 	}
 	return buildLoad(d.Name(), b.zone, b.rules.Place(d, b.zone), b.x.r.Endpoints(topology.EndpointsKey{Destination: destination, Section: section}))
+}
+
+// Strategy is the MeshLoadBalancingStrategy of the highest precedence that
+// arranges the endpoints of a port, or nil.
+func (b *Balance) Strategy(destination resource.ID, section string) *resource.Object {
+	d, ok := b.x.byID(destination, section)
+	if !ok {
+		return nil
+	}
+	for _, a := range b.match.OutboundPolicies(d) {
+		if a.Type == "MeshLoadBalancingStrategy" && len(a.Origins) > 0 {
+			return a.Origins[len(a.Origins)-1].Policy
+		}
+	}
+	return nil
 }

@@ -67,9 +67,11 @@ func (c *Cluster) Proxy(ctx context.Context, zone, issuer *ControlPlane, spec Pr
 	}
 	if issuer != nil {
 		var token string
-		err := issuer.Do(ctx, http.MethodPost, "/tokens/dataplane", map[string]any{
-			"mesh": spec.Mesh, "name": spec.Name, "validFor": "24h",
-		}, &token)
+		claims := map[string]any{"mesh": spec.Mesh, "name": spec.Name, "validFor": "24h"}
+		if w := spec.Labels["kuma.io/workload"]; w != "" { // its identity is made of it
+			claims["workload"] = w
+		}
+		err := issuer.Do(ctx, http.MethodPost, "/tokens/dataplane", claims, &token)
 		if err != nil {
 			return nil, err
 		}
