@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/atoll-mesh/atoll/pkg/failover"
 	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/resource"
 )
@@ -253,7 +254,13 @@ var operations = map[string]operationDoc{
 		"resources!", object{"type": "object", "additionalProperties": goSchema[total]()},
 	)},
 	"GET " + openAPIPath: {summary: "This description, as JSON or, by Accept, as YAML.", tag: "System", answer: object{"type": "object", "required": []string{"openapi", "paths"}}},
-	"POST /zone/_adopt":  {summary: "Make a zone follow the global that it is connected to now.", tag: "System", answer: object{"type": "object"}},
+	"GET /failover/gaps": {summary: "What would break if a zone were lost, and why.", tag: "Failover", answer: goSchema[gapsAnswer](), query: []object{
+		queryParameter("zone", "string", "Only if this zone were lost."), queryParameter("mesh", "string", "Only in this mesh."),
+	}},
+	"GET /failover/simulate": {summary: "Where requests go before and after a zone is lost.", tag: "Failover", answer: goSchema[failover.Simulation](), query: []object{
+		queryParameter("lose", "string", "The zone."), queryParameter("mesh", "string", "Only in this mesh."),
+	}},
+	"POST /zone/_adopt": {summary: "Make a zone follow the global that it is connected to now.", tag: "System", answer: object{"type": "object"}},
 	"POST /tokens/dataplane": {summary: "Issue a token for proxies.", tag: "Tokens", answer: token, media: "text/plain", body: members(
 		"mesh!", text("The mesh of the Dataplanes."), "name", text("Only for the Dataplane of this name."),
 		"tags", object{"type": "object", "additionalProperties": arrayOf(text(""))}, "type", object{"type": "string", "enum": []string{"", "dataplane"}},

@@ -90,6 +90,7 @@ type API struct {
 	overviews   overviewCache
 	indexes     indexCache
 	meshes      meshInsights
+	looking     looking
 	feed        feed
 	streams     atomic.Int64
 	slots       slots
@@ -180,6 +181,7 @@ func (a *API) routes() http.Handler {
 	}
 	a.overviewRoutes(get)
 	a.inspectRoutes(get)
+	a.failoverRoutes(get)
 	route("/zone/_adopt", methods{http.MethodPost: a.adopt})
 	a.pastRoutes(route)
 	if a.Tokens != nil {
