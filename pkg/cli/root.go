@@ -1,5 +1,6 @@
-// Package cli is atollctl. It knows the REST API and nothing of the control
-// plane's code; which kinds exist it learns from the server.
+// Package cli is atollctl. It knows the REST API and, but for what it looks at in
+// files, nothing of the control plane's code; which kinds exist it learns from the
+// server.
 package cli
 
 import (
