@@ -64,6 +64,7 @@ func otlpLog(l *ir.OTLPLog) *otlplogv3.OpenTelemetryAccessLogConfig {
 		all += v
 	}
 	return &otlplogv3.OpenTelemetryAccessLogConfig{
+		//lint:ignore SA1019 its successors are unknown to Envoy 1.36, which is supported
 		CommonConfig: &grpclogv3.CommonGrpcAccessLogConfig{
 			LogName:             "MeshAccessLog",
 			TransportApiVersion: corev3.ApiVersion_V3,

@@ -134,12 +134,6 @@ func (a *API) documentedKind(k *resource.Kind, tail, method string) operationDoc
 var (
 	writeParameters = []object{queryParameter("dryRun", "boolean", "Say what would change, and change nothing.")}
 	atParameter     = queryParameter("at", "string", "As it was at a revision or a time.")
-	changeFilters   = []object{
-		queryParameter("kind", "string", "Only changes of these kinds, separated by commas."),
-		queryParameter("mesh", "string", "Only changes in this mesh."),
-		queryParameter("name", "string", "Only changes of resources of this name."),
-		queryParameter("author", "string", "Only changes by this user."),
-	}
 )
 
 var (
@@ -165,11 +159,6 @@ func members(list ...any) object {
 		properties[name] = list[i+1]
 	}
 	return object{"type": "object", "properties": properties, "required": required}
-}
-
-// listless is a list that does not say how many there are.
-func listless(items object) object {
-	return members("items!", arrayOf(items), "next", object{"type": []string{"string", "null"}})
 }
 
 func arrayOf(items object) object { return object{"type": "array", "items": items} }
