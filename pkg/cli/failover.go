@@ -237,13 +237,17 @@ touched. -o json and -o yaml show each endpoint.`,
 			if done, err := f.answer(s); done || err != nil {
 				return err
 			}
-			header := []string{"MESH", "DESTINATION", "PORT", "CLIENTS IN", "OUTCOME", "BEFORE", "AFTER"}
+			header := []string{"MESH", "DESTINATION", "KIND", "PORT", "CLIENTS IN", "OUTCOME", "BEFORE", "AFTER"}
 			if f.output == "wide" {
 				header = append(header, "RESOURCE", "CLIENT")
 			}
 			var rows [][]string
 			for _, m := range s.Moves {
-				row := []string{m.Mesh, m.Name, m.Port, m.Zone, m.Outcome, shares(m.Before), shares(m.After)}
+				kind := m.Kind
+				if m.Of != "" {
+					kind += " of " + m.Of
+				}
+				row := []string{m.Mesh, m.Name, kind, m.Port, m.Zone, m.Outcome, shares(m.Before), shares(m.After)}
 				if f.output == "wide" {
 					row = append(row, m.Destination, m.Client)
 				}

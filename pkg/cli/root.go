@@ -123,7 +123,7 @@ Colours are used on terminals only, and not when $NO_COLOR is set.`,
 	c.SetUsageTemplate(c.UsageTemplate() + exitCodeHelp)
 	c.AddCommand(
 		a.getCmd(), a.applyCmd(), a.diffCmd(), a.deleteCmd(), a.explainCmd(),
-		a.inspectCmd(), a.checkCmd(), a.historyCmd(), a.revertCmd(), a.exportCmd(),
+		a.inspectCmd(), a.checkCmd(), a.failoverCmd(), a.historyCmd(), a.revertCmd(), a.exportCmd(),
 		a.generateCmd(), a.zoneCmd(), a.configCmd(), a.versionCmd(),
 	)
 	return c

@@ -26,8 +26,10 @@ const (
 type Move struct {
 	Mesh        string `json:"mesh"`
 	Destination string `json:"destination"` // KRI with the port
-	Name        string `json:"name"`        // as it is shown
-	Port        string `json:"port"`        // its name, or its number
+	Kind        string `json:"kind"`
+	Name        string `json:"name"`         // as it is shown
+	Of          string `json:"of,omitempty"` // the zone whose MeshService it is
+	Port        string `json:"port"`         // its name, or its number
 	// Zone is where the clients are. Client is one of those whose policies are the
 	// same.
 	Zone    string   `json:"zone"`
@@ -67,7 +69,8 @@ func Simulate(in Inputs, lose string, mesh string) (*Simulation, error) {
 		}
 	}
 	slices.SortStableFunc(s.Moves, func(a, b Move) int {
-		return cmp.Or(strings.Compare(a.Mesh, b.Mesh), strings.Compare(a.Name, b.Name), strings.Compare(a.Destination, b.Destination),
+		return cmp.Or(strings.Compare(a.Mesh, b.Mesh), strings.Compare(a.Name, b.Name),
+			strings.Compare(a.Kind, b.Kind), strings.Compare(a.Destination, b.Destination),
 			strings.Compare(a.Zone, b.Zone), strings.Compare(a.Client, b.Client))
 	})
 	return s, nil
@@ -90,7 +93,7 @@ func (w *world) moves(e *eye, lose, only string) []Move {
 				}
 				for _, p := range d.Ports {
 					m := Move{
-						Mesh: mesh, Destination: d.KRI.WithSection(p.Section).String(), Name: displayName(d), Port: p.Section,
+						Mesh: mesh, Destination: d.KRI.WithSection(p.Section).String(), Kind: string(d.ID.Type), Name: displayName(d), Of: d.Zone, Port: p.Section,
 						Zone: e.zone, Client: c.DisplayName(),
 						Before: targets(was.Load(d.ID, p.Section)), After: targets(is.Load(d.ID, p.Section)),
 					}
