@@ -64,6 +64,20 @@ func TargetIn(k *resource.Kind, mesh string) Target {
 	return t
 }
 
+// TargetNamed is what a path or an identifier says of the resource that it names:
+// its mesh, and of zones and what is known of them the zone. An empty name is any.
+func TargetNamed(k *resource.Kind, mesh, name string) Target {
+	t := TargetIn(k, mesh)
+	switch {
+	case name == "":
+	case k.Type == kind.Mesh || k.Type == meshInsight:
+		t.Mesh = &name
+	case k.Type == kind.Zone || k.Type == kind.ZoneInsight:
+		t.Zone = &name
+	}
+	return t
+}
+
 const meshInsight resource.Type = "MeshInsight"
 
 // allows tells whether the binding, of a user that it is for, lets do this.

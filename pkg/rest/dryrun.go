@@ -87,10 +87,14 @@ func (a *API) preview(w http.ResponseWriter, r *http.Request, s *view.Snapshot, 
 				return err
 			}
 		}
+		seen := a.visibleTo(r, s)
 		for _, id := range goesWithIt {
+			if seen.Get(id) == nil {
+				continue
+			}
 			b.Deleted = append(b.Deleted, id.String())
 		}
-		reach := &reach{a: a, s: a.visibleTo(r, s), proxies: map[string]bool{}, services: map[string]bool{}, zones: map[string]bool{}}
+		reach := &reach{a: a, s: seen, proxies: map[string]bool{}, services: map[string]bool{}, zones: map[string]bool{}}
 		for _, o := range []*resource.Object{old, next} {
 			if o != nil {
 				reach.of(o)

@@ -8,7 +8,6 @@ import (
 
 	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/resource"
-	"github.com/atoll-mesh/atoll/pkg/view"
 )
 
 type zoneName struct {
@@ -30,8 +29,9 @@ func (a *API) hostnames(k *resource.Kind) endpoint {
 		if err != nil {
 			return err
 		}
+		seen := a.visibleTo(r, s)
 		found := map[string]bool{}
-		for g := range s.List(kind.HostnameGenerator, "") {
+		for g := range seen.List(kind.HostnameGenerator, "") {
 			if z := g.Zone(); z != "" && o.Zone() != "" && z != o.Zone() {
 				continue // a zone names its own
 			}
@@ -46,7 +46,7 @@ func (a *API) hostnames(k *resource.Kind) endpoint {
 			}
 		}
 		items := []hostname{}
-		zones := a.zonesOf(s, o)
+		zones := a.zonesOf(seen, o)
 		for name := range found {
 			items = append(items, hostname{name, zones})
 		}
@@ -78,7 +78,7 @@ func (a *API) seenAs(o *resource.Object) []map[string]string {
 }
 
 // zonesOf is the zone that a destination is in, or all for one that is in none.
-func (a *API) zonesOf(s *view.Snapshot, o *resource.Object) []zoneName {
+func (a *API) zonesOf(s rows, o *resource.Object) []zoneName {
 	switch {
 	case o.Zone() != "":
 		return []zoneName{{o.Zone()}}

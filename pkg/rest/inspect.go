@@ -55,11 +55,13 @@ type inspected struct {
 	*policy.Matched
 	api   *API
 	s     *view.Snapshot
+	seen  rows // what the caller may read of s
 	dp    *resource.Object
 	proxy *policy.Proxy
 }
 
-// inspect finds the proxy that a path names and answers what show returns.
+// inspect finds the proxy that a path names and answers what show returns. Whom
+// roles limit is shown the policies and destinations that they may read.
 func (a *API) inspect(show func(*inspected, *http.Request) (any, error)) endpoint {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		s := a.View.Snapshot()
@@ -67,10 +69,10 @@ func (a *API) inspect(show func(*inspected, *http.Request) (any, error)) endpoin
 		if err != nil {
 			return err
 		}
-		proxy := policy.ProxyOf(dp)
+		proxy, seen := policy.ProxyOf(dp), a.visibleTo(r, s)
 		p := &inspected{
-			Matched: a.indexes.get(a, s, dp.Mesh).Match(proxy, policy.Options{}),
-			api:     a, s: s, dp: dp, proxy: proxy,
+			Matched: a.indexes.get(a, s, seen, dp.Mesh).Match(proxy, policy.Options{}),
+			api:     a, s: s, seen: seen, dp: dp, proxy: proxy,
 		}
 		body, err := show(p, r)
 		if err != nil {
@@ -89,10 +91,10 @@ func (a *API) dataplane(s *view.Snapshot, r *http.Request) (*resource.Object, er
 		return nil, err
 	}
 	dp := s.Get(idOf(k, r))
-	if dp == nil {
+	if !a.shows(r, dp) {
 		return nil, notFound(titleGet)
 	}
-	return dp, a.mayReadThis(r, dp)
+	return dp, nil
 }
 
 // indexCache keeps the policies of meshes as they were read last.
@@ -102,7 +104,11 @@ type indexCache struct {
 	of       map[string]*policy.Index
 }
 
-func (c *indexCache) get(a *API, s *view.Snapshot, mesh string) *policy.Index {
+// get returns the index of what is seen of a snapshot; it keeps those of all.
+func (c *indexCache) get(a *API, s *view.Snapshot, seen rows, mesh string) *policy.Index {
+	if seen != rows(s) {
+		return policy.NewIndex(a.Compile.Policies, func(t resource.Type) iter.Seq[*resource.Object] { return seen.List(t, mesh) })
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.of == nil || c.revision != s.Revision() {
@@ -301,7 +307,7 @@ func (p *inspected) destination(text string) (policy.Dest, error) {
 		return policy.Dest{}, badRequest("bad request: %v", err)
 	}
 	o := p.s.ByKRI(kri)
-	if o == nil || o.Kind.Ports == nil || o.Mesh != p.dp.Mesh {
+	if o == nil || o.Kind.Ports == nil || o.Mesh != p.dp.Mesh || p.seen.Get(o.ID) == nil {
 		return policy.Dest{}, &problem{http.StatusNotFound, titleGet, "there is no destination " + text + " in mesh " + p.dp.Mesh, nil}
 	}
 	d := destinationOf(p.api.Site, o)

@@ -24,7 +24,7 @@ func destinationOf(site resource.Site, o *resource.Object) *policy.Destination {
 }
 
 // destinations yields all of a mesh.
-func (a *API) destinations(s *view.Snapshot, mesh string) iter.Seq[*policy.Destination] {
+func (a *API) destinations(s rows, mesh string) iter.Seq[*policy.Destination] {
 	return func(yield func(*policy.Destination) bool) {
 		for k := range a.Kinds.All() {
 			if k.Ports == nil {
@@ -114,6 +114,9 @@ func (p *inspected) outbounds() []layoutPort {
 	n := kind.NetworkingOf(p.dp)
 	found := map[string]layoutPort{}
 	add := func(d policy.Dest) {
+		if o := p.s.ByKRI(d.KRI); o == nil || p.seen.Get(o.ID) == nil {
+			return
+		}
 		found[d.Name()] = layoutPort{d.Name(), d.Port.Number, d.Port.Protocol, d.Name()}
 	}
 	x := resolver{p.api.Site, p.s, p.dp.Mesh}
@@ -145,7 +148,7 @@ func (p *inspected) outbounds() []layoutPort {
 			}
 		}
 	default:
-		for d := range p.api.destinations(p.s, p.dp.Mesh) {
+		for d := range p.api.destinations(p.seen, p.dp.Mesh) {
 			for _, port := range d.Ports {
 				add(policy.Dest{Destination: d, Port: port})
 			}

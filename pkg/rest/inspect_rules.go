@@ -104,12 +104,12 @@ func (a *API) rules(p *inspected, _ *http.Request) (any, error) {
 func (p *inspected) toRules(rule func(resource.Type) *inspectRule) []httpMatch {
 	mesh := p.s.Get(resource.ID{Type: kind.Mesh, Name: p.dp.Mesh})
 	hashes := map[string]any{}
-	for _, got := range p.Matched.ToRules(mesh.KRI(), p.api.destinations(p.s, p.dp.Mesh)) {
+	for _, got := range p.Matched.ToRules(mesh.KRI(), p.api.destinations(p.seen, p.dp.Mesh)) {
 		named := mesh
 		if got.Resource != mesh.KRI() {
 			named = p.s.ByKRI(got.Resource)
 		}
-		if named == nil {
+		if named == nil || named != mesh && p.seen.Get(named.ID) == nil {
 			continue
 		}
 		if routed, ok := got.Conf.(policy.Routed); ok {

@@ -25,10 +25,10 @@ func (a *API) find(s *view.Snapshot, r *http.Request, k *resource.Kind, title st
 		return nil, err
 	}
 	o := s.Get(idOf(k, r))
-	if o == nil {
+	if !a.shows(r, o) {
 		return nil, notFound(title)
 	}
-	return o, a.mayReadThis(r, o)
+	return o, nil
 }
 
 // selectedBy lists the Dataplanes that a policy's targetRef selects. That it is

@@ -66,7 +66,7 @@ func (m *meshInsights) compute(a *API, s *view.Snapshot, k *resource.Kind, mesh 
 type dataplaneStat = meshv1.MeshInsight_DataplaneStat
 
 // meshInsightOf counts what a mesh consists of.
-func meshInsightOf(kinds *resource.Kinds, s *view.Snapshot, mesh string) *meshv1.MeshInsight {
+func meshInsightOf(kinds *resource.Kinds, s rows, mesh string) *meshv1.MeshInsight {
 	out := &meshv1.MeshInsight{
 		Dataplanes: &dataplaneStat{},
 		DpVersions: &meshv1.MeshInsight_DpVersions{KumaDp: map[string]*dataplaneStat{}, Envoy: map[string]*dataplaneStat{}},
@@ -114,7 +114,7 @@ func meshInsightOf(kinds *resource.Kinds, s *view.Snapshot, mesh string) *meshv1
 }
 
 // insightOf is what is known of a proxy's connection, or nil.
-func insightOf(s *view.Snapshot, dp *resource.Object) *meshv1.DataplaneInsight {
+func insightOf(s rows, dp *resource.Object) *meshv1.DataplaneInsight {
 	o := s.Get(resource.ID{Type: kind.DataplaneInsight, Mesh: dp.Mesh, Name: dp.Name})
 	if o == nil {
 		return nil
@@ -158,6 +158,30 @@ func under(counters map[string]*dataplaneStat, key string) *dataplaneStat {
 	return counters[key]
 }
 
+// insightsFor are the insights of the meshes that the caller may read. For whom
+// roles limit they count only what the caller may read.
+func (a *API) insightsFor(r *http.Request, s *view.Snapshot) ([]*resource.Object, error) {
+	all := a.meshes.all(a, s)
+	sees := a.Access.Sees(auth.UserFrom(r.Context()))
+	if sees == nil {
+		return all, nil
+	}
+	var out []*resource.Object
+	for _, o := range all {
+		if mesh := s.Get(resource.ID{Type: kind.Mesh, Name: o.Name}); !sees(o) || mesh == nil || !sees(mesh) {
+			continue
+		}
+		meta := o.Meta
+		meta.Version = uint64(s.Revision()) // the counters of all may be the same while these change
+		mine, err := o.Kind.New(meta, meshInsightOf(a.Kinds, visible{s, sees}, o.Name), nil)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, mine)
+	}
+	return out, nil
+}
+
 func (a *API) listMeshInsights(k *resource.Kind) endpoint {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		s := a.View.Snapshot()
@@ -173,9 +197,9 @@ func (a *API) listMeshInsights(k *resource.Kind) endpoint {
 		if err != nil {
 			return err
 		}
-		all := a.meshes.all(a, s)
-		if sees := a.Access.Sees(auth.UserFrom(r.Context())); sees != nil {
-			all = slices.DeleteFunc(slices.Clone(all), func(o *resource.Object) bool { return !sees(o) })
+		all, err := a.insightsFor(r, s)
+		if err != nil {
+			return err
 		}
 		items, total := selected(slices.Values(all), len(all), &f, p)
 		noteRevision(w, s.Revision())
@@ -188,10 +212,14 @@ func (a *API) listMeshInsights(k *resource.Kind) endpoint {
 func (a *API) getMeshInsight(k *resource.Kind) endpoint {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		s := a.View.Snapshot()
-		if err := a.Access.Resource(auth.UserFrom(r.Context()), auth.Read, k); err != nil {
+		if err := a.mayRead(s, r, k); err != nil {
 			return err
 		}
-		for _, o := range a.meshes.all(a, s) {
+		all, err := a.insightsFor(r, s)
+		if err != nil {
+			return err
+		}
+		for _, o := range all {
 			if o.Name == r.PathValue("name") {
 				return a.answerObject(w, r, s, o)
 			}

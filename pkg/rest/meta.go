@@ -160,15 +160,15 @@ func (a *API) byKRI(w http.ResponseWriter, r *http.Request) error {
 	if k == nil {
 		return badRequest("no kind has the short name %q; known are %s", kri.Short, strings.Join(a.shortNames(), ", "))
 	}
-	if err := a.Access.Resource(auth.UserFrom(r.Context()), auth.Read, k); err != nil {
+	t := auth.TargetNamed(k, kri.Mesh, kri.Name)
+	if kri.Zone != "" {
+		t.Zone = &kri.Zone
+	}
+	if err := a.Access.Object(auth.UserFrom(r.Context()), auth.Read, t); err != nil {
 		return err
 	}
 	s := a.View.Snapshot()
-	o := s.ByKRI(kri)
-	if o == nil {
-		return notFound(titleGet)
-	}
-	return a.answerObject(w, r, s, o)
+	return a.answerObject(w, r, s, s.ByKRI(kri))
 }
 
 func (a *API) shortNames() []string {

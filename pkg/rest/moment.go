@@ -152,7 +152,7 @@ func (a *API) reconstruct(ctx context.Context, now rows, rev store.Revision, typ
 	for _, id := range missing {
 		rec := before[id]
 		if rec == nil {
-			return nil, gone("%s changed after revision %d, and what it was before is no longer kept", id, rev)
+			return nil, gone("a resource of type %s changed after revision %d, and what it was before is no longer kept", id.Type, rev)
 		}
 		o, err := rec.Object(a.Kinds)
 		if err != nil {

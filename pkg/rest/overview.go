@@ -56,11 +56,8 @@ func (a *API) getOverview(k *resource.Kind, make overview) endpoint {
 			return err
 		}
 		o := s.Get(idOf(k, r))
-		if o == nil {
+		if !a.shows(r, o) {
 			return notFound(titleGet)
-		}
-		if err := a.mayReadThis(r, o); err != nil {
-			return err
 		}
 		noteRevision(w, s.Revision())
 		writeIndented(w, make(s, o))

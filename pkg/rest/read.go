@@ -27,11 +27,7 @@ func (a *API) get(k *resource.Kind) endpoint {
 		if err := a.mayRead(s, r, k); err != nil {
 			return err
 		}
-		o := s.Get(idOf(k, r))
-		if o == nil {
-			return notFound(titleGet)
-		}
-		return a.answerObject(w, r, s, o)
+		return a.answerObject(w, r, s, s.Get(idOf(k, r)))
 	}
 }
 
@@ -43,16 +39,15 @@ func (a *API) mayRead(s rows, r *http.Request, k *resource.Kind) error {
 
 // may checks that the mesh of the path exists and that the caller has access to
 // resources of the kind in it. Whom roles limit to some meshes does not learn
-// which others there are.
+// which others there are: what a path says is decided first, and refused (403)
+// whether or not there is something; what shows only in the resource, which is
+// its zone, hides it (404) as if it were not there.
 func (a *API) may(v auth.Verb, s rows, r *http.Request, k *resource.Kind) error {
 	missing := meshExists(s, k, r)
 	if missing != nil && len(a.Access.Roles) == 0 {
 		return missing
 	}
-	t := auth.TargetIn(k, r.PathValue("mesh"))
-	if k.Type == kind.Mesh && r.PathValue("name") != "" {
-		t = auth.TargetIn(k, r.PathValue("name"))
-	}
+	t := auth.TargetNamed(k, r.PathValue("mesh"), r.PathValue("name"))
 	if err := a.Access.Object(auth.UserFrom(r.Context()), v, t); err != nil {
 		return err
 	}
@@ -82,10 +77,11 @@ func meshExists(s rows, k *resource.Kind, r *http.Request) error {
 	return nil
 }
 
-// answerObject writes a resource in the format that the query asks for.
+// answerObject writes a resource, nil if there is none, in the format that the
+// query asks for.
 func (a *API) answerObject(w http.ResponseWriter, r *http.Request, s rows, o *resource.Object) error {
-	if err := a.mayReadThis(r, o); err != nil {
-		return err
+	if !a.shows(r, o) {
+		return notFound(titleGet)
 	}
 	noteRevision(w, s.Revision())
 	etag := etagOf(o)

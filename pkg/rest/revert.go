@@ -124,6 +124,15 @@ func (a *API) undos(r *http.Request, c *store.Commit) ([]undo, []skippedBody, er
 		authors[ch.Author] = true
 		undos = append(undos, u)
 	}
+	if len(shown) == 0 {
+		all, _, err := a.changesBy(r.Context(), user, c, &changeFilter{})
+		if err != nil {
+			return nil, nil, err
+		}
+		if len(all) == 0 { // all is hidden
+			return nil, nil, notFound(titleRevert)
+		}
+	}
 	switch {
 	case len(undos) == 0:
 		return nil, nil, badRequest("nothing in revision %d can be reverted here", c.Revision)

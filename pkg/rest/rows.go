@@ -62,6 +62,12 @@ func (a *API) mayReadThis(r *http.Request, o *resource.Object) error {
 	return a.Access.Object(auth.UserFrom(r.Context()), auth.Read, auth.TargetOf(o.Kind, &o.Meta))
 }
 
+// shows tells whether there is a resource and the caller may read it. Answers do
+// not tell these apart.
+func (a *API) shows(r *http.Request, o *resource.Object) bool {
+	return o != nil && a.mayReadThis(r, o) == nil
+}
+
 // mayWriteThis checks that the caller may put next in the place of old, either of
 // which may be nil.
 func (a *API) mayWriteThis(r *http.Request, old, next *resource.Object) error {

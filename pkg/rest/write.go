@@ -39,6 +39,9 @@ func (a *API) put(k *resource.Kind) endpoint {
 			}
 			old := s.Get(id)
 			created = old == nil
+			if !created && !a.shows(r, old) { // do not tell whose it is
+				return nil, &auth.DeniedError{User: auth.UserFrom(r.Context()), Action: "write " + id.String()}
+			}
 			if err := a.mayWriteThis(r, old, nil); err != nil {
 				return nil, err
 			}
@@ -186,7 +189,7 @@ func (a *API) delete(k *resource.Kind) endpoint {
 		var owned []resource.ID
 		plan := func(s *view.Snapshot) ([]store.Op, error) {
 			o := s.Get(id)
-			if o == nil {
+			if !a.shows(r, o) {
 				return nil, notFound(titleDelete)
 			}
 			if err := a.mayWriteThis(r, o, nil); err != nil {
