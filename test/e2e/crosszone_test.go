@@ -108,6 +108,7 @@ func TestCrossZone(t *testing.T) {
 		}
 	}
 	answered("from west")
+	noErrors(t, w)
 	if err := w.West.V1.Stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -134,4 +135,38 @@ func externalService(name, address, tls string) string {
 	host, port, _ := strings.Cut(address, ":")
 	return fmt.Sprintf("type: MeshExternalService\nmesh: %s\nname: %s\nspec:\n  match: {type: HostnameGenerator, port: 80, protocol: http}\n  endpoints: [{address: %s, port: %s}]\n%s",
 		clustertest.Mesh, name, host, port, tls)
+}
+
+// noErrors has the global say that the backends of each zone may be lost: what
+// follows in the test is that they are.
+func noErrors(t *testing.T, w *clustertest.World) {
+	t.Helper()
+	var gaps struct {
+		Items  []struct{ Code, Severity, Service, Zone, Message string }
+		Losses []struct {
+			Service, Zone string
+			Serves        []struct{ Zone string }
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), clustertest.Patience)
+	defer cancel()
+	err := cluster.Until(ctx, "no gaps", func(ctx context.Context) error {
+		if err := w.Global.Do(ctx, http.MethodGet, "/failover/gaps?mesh="+clustertest.Mesh+"&zone=west", nil, &gaps); err != nil {
+			return err
+		}
+		for _, g := range gaps.Items {
+			if g.Service == "backend" && g.Severity == "error" {
+				return fmt.Errorf("%+v", g)
+			}
+		}
+		for _, l := range gaps.Losses {
+			if l.Service == "backend" && len(l.Serves) == 1 && l.Serves[0].Zone == "east" {
+				return nil
+			}
+		}
+		return fmt.Errorf("losses %+v", gaps.Losses)
+	})
+	if err != nil {
+		t.Error(err)
+	}
 }
