@@ -162,6 +162,7 @@ func connectionManager(h *ir.HTTP) proto.Message {
 		InternalAddressConfig: &hcmv3.HttpConnectionManager_InternalAddressConfig{CidrRanges: cidrs(h.InternalCIDRs)},
 	}
 	out.AccessLog = accessLogs(h.Logs)
+	out.Tracing = tracing(h.Tracing)
 	if h.Inline != nil {
 		out.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: routeConfig(h.Inline)}
 	}

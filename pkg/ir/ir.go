@@ -110,6 +110,7 @@ type HTTP struct {
 	Disturbed bool        `json:"disturbed,omitempty"`
 	Faults    []Fault     `json:"faults,omitempty"` // in order
 	Logs      []AccessLog `json:"logs,omitempty"`
+	Tracing   *Tracing    `json:"tracing,omitempty"` // nil: nothing is traced
 }
 
 // TCPProxy forwards bytes.

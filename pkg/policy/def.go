@@ -88,6 +88,9 @@ type Hooks[S, C any] struct {
 	ClientTLS func(C, *ir.TLSParams)
 	// Proxy writes the configuration of the whole proxy (spec.default).
 	Proxy func(C, *Own)
+	// Served writes spec.default into each inbound and each listener of a zone
+	// proxy.
+	Served func(C, *Inbound)
 	// Everywhere gives spec.default to Outbound and Cluster too, as if it stood
 	// in spec.to for the mesh.
 	Everywhere bool
@@ -120,6 +123,7 @@ type Def struct {
 	inbound   func([]*ruleEntry, *Inbound)
 	clientTLS func(any, *ir.TLSParams)
 	proxy     func(any, *Own)
+	served    func(any, *Inbound)
 	unknown   func(any, *Own)
 	needs     func(any, *Own)
 	resolve   func(any, func(*CollectorRef) *Collector) any
@@ -214,6 +218,9 @@ func Define[S, C any](names resource.Names, h Hooks[S, C]) *Def {
 	}
 	if h.Proxy != nil {
 		d.proxy = func(c any, o *Own) { h.Proxy(*c.(*C), o) }
+	}
+	if h.Served != nil {
+		d.served = func(c any, in *Inbound) { h.Served(*c.(*C), in) }
 	}
 	if h.Unknown != nil {
 		d.unknown = func(c any, o *Own) { h.Unknown(*c.(*C), o) }

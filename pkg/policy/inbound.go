@@ -76,6 +76,11 @@ type inboundKey struct {
 // the same address and port share their rules.
 func (m *Matched) Inbound(in *Inbound) {
 	for _, di := range m.ix.defs {
+		if di.served != nil {
+			if conf := m.proxyConf(di); conf != nil {
+				di.served(conf.conf, in)
+			}
+		}
 		if di.inbound == nil {
 			continue
 		}

@@ -38,7 +38,7 @@ networking:
 	m.Listening(t, in)
 	m.Listening(t, tcp)
 	s := &served{
-		Mesh: m, direct: fmt.Sprintf("http://127.0.0.1:%d/", in), tcp: fmt.Sprintf("127.0.0.1:%d", tcp),
+		Mesh: m, in: in, direct: fmt.Sprintf("http://127.0.0.1:%d/", in), tcp: fmt.Sprintf("127.0.0.1:%d", tcp),
 		outbound: "http://" + m.Service(t, "web", "http", nil, in) + "/",
 	}
 	for _, c := range []struct {
@@ -50,6 +50,7 @@ networking:
 		{"MeshFaultInjection", injectFaults},
 		{"MeshProxyPatch", patchMessages},
 		{"MeshAccessLog", logRequests},
+		{"MeshTrace", traceRequests},
 	} {
 		if !t.Run(c.name, func(t *testing.T) { c.run(t, s) }) {
 			break // others would show the same
@@ -62,6 +63,7 @@ networking:
 type served struct {
 	*traffic.Mesh
 	direct, outbound, tcp string
+	in                    int // the port of direct
 }
 
 func limitRequests(t *testing.T, s *served) {

@@ -95,5 +95,11 @@ var Def = policy.Define(resource.Names{
 	},
 	HasStatus: true,
 	Validate:  validate,
-	Warnings:  func(*Spec) []string { return []string{"MeshTrace has no effect yet"} },
+	// Clients of a destination trace it too.
+	Everywhere: true,
+	Labels:     labels,
+	Outbound:   outbound,
+	Served:     served,
+	Proxy:      proxy,
+	Resolve:    resolve,
 })

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/atoll-mesh/atoll/pkg/policy"
 	"github.com/atoll-mesh/atoll/pkg/resource"
@@ -34,6 +35,9 @@ func validate(s *Spec) resource.FieldErrors {
 		}
 		if t.Header != nil && t.Header.Name == "" {
 			errs.Add(tp+".header.name", "must not be empty")
+		}
+		if t.Header != nil && strings.ContainsAny(t.Header.Name, "\x00\r\n") {
+			errs.Add(tp+".header.name", "must be the name of a header")
 		}
 	}
 	if x := s.Default.Sampling; x != nil {

@@ -3,7 +3,8 @@
 // after a #, followed by commands, one per line:
 //
 //	proxy LABELS SECTIONS    the proxy from now on: a=b,c=d and name:port,…
-//	apply FILE…              add or replace the policies of a YAML file
+//	apply FILE…              add or replace the policies of a YAML file, and
+//	                         resources that they refer to
 //	delete TYPE NAME         remove a policy
 //	outbound DEST PORT FILE  listener chains, routes, backends and clusters of a
 //	                         destination equal FILE
@@ -31,6 +32,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/policy"
 	"github.com/atoll-mesh/atoll/pkg/resource"
 	"github.com/rogpeppe/go-internal/txtar"
@@ -156,18 +158,30 @@ func (s *script) decode(name string) (out []*resource.Object, errs []error) {
 		if err := yaml.Unmarshal(body, &head); err != nil {
 			s.Fatal(err)
 		}
-		at := slices.IndexFunc(s.defs, func(d *policy.Def) bool { return d.Kind().Type == head.Type })
-		if at < 0 {
-			s.Fatalf("%s: no policy of type %q", name, head.Type)
+		k := s.kind(head.Type)
+		if k == nil {
+			s.Fatalf("%s: no policy or collector of type %q", name, head.Type)
 		}
-		kind := s.defs[at].Kind()
-		o, err := kind.DecodeJSON(body)
+		o, err := k.DecodeJSON(body)
 		if err == nil {
-			err = kind.Validate(o).Err()
+			err = k.Validate(o).Err()
 		}
 		out, errs = append(out, o), append(errs, err)
 	}
 	return out, errs
+}
+
+// kind finds the kinds of policies, and of collectors that they refer to.
+func (s *script) kind(t resource.Type) *resource.Kind {
+	kinds := kind.All()
+	for _, d := range s.defs {
+		kinds = append(kinds, d.Kind())
+	}
+	at := slices.IndexFunc(kinds, func(k *resource.Kind) bool { return k.Type == t })
+	if at < 0 {
+		return nil
+	}
+	return kinds[at]
 }
 
 func (s *script) apply(name string) {
