@@ -1,9 +1,7 @@
 package control
 
 import (
-	"encoding/pem"
 	"log/slog"
-	"slices"
 	"time"
 
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -27,12 +25,13 @@ const outsideInterval = 30 * time.Second
 type identities struct {
 	site    resource.Site
 	log     *slog.Logger
-	outside map[resource.ID]bool // have a CA in a file
+	outside map[resource.ID]bool      // have a CA in a file
+	leaving map[resource.ID]time.Time // have an old CA, which may go then
 }
 
 func (j *identities) plan(p *pass) {
 	if p.full || j.outside == nil {
-		j.outside = map[resource.ID]bool{}
+		j.outside, j.leaving = map[resource.ID]bool{}, map[resource.ID]time.Time{}
 	}
 	due := map[resource.ID]bool{}
 	meshes := map[string]bool{}
@@ -51,8 +50,15 @@ func (j *identities) plan(p *pass) {
 	for id := range j.outside {
 		due[id] = true
 	}
-	for id := range due {
+	for id, at := range j.leaving {
+		due[id] = due[id] || !at.After(p.time)
+	}
+	for id, is := range due {
+		if !is {
+			continue
+		}
 		delete(j.outside, id)
+		delete(j.leaving, id)
 		if o := p.get(id); o != nil {
 			j.reconcile(p, o)
 		}
@@ -62,6 +68,9 @@ func (j *identities) plan(p *pass) {
 	}
 	if len(j.outside) > 0 {
 		p.at(p.time.Add(outsideInterval))
+	}
+	for _, at := range j.leaving {
+		p.at(at)
 	}
 }
 
@@ -114,7 +123,7 @@ func (j *identities) bundled(p *pass, o *resource.Object, b *kind.BundledProvide
 	}
 	c.initialized()
 	if b.CreatesTrust() {
-		j.trust(p, o, domain, ca)
+		j.trust(p, o, domain, ca, b)
 		c.set(kind.ConditionMeshTrustCreated, true, "MeshTrustCreated", "MeshTrust has been successfully created")
 	}
 	c.ready()
@@ -140,28 +149,23 @@ func (j *identities) makeCA(p *pass, o *resource.Object, domain string) {
 	p.putAll([]*resource.Object{secret(certificate, pair.Certificate), secret(key, pair.Key)})
 }
 
-// trust sees to it that the MeshTrust of an identity has its CA. What else is in
-// it stays: peers may still have certificates of an earlier CA.
-func (j *identities) trust(p *pass, o *resource.Object, domain string, ca *identity.CA) {
+// trust sees to it that the MeshTrust of an identity has its CA. Earlier ones
+// stay while proxies may still have certificates of them.
+func (j *identities) trust(p *pass, o *resource.Object, domain string, ca *identity.CA, b *kind.BundledProvider) {
 	id := resource.ID{Type: kind.MeshTrust, Mesh: o.Mesh, Name: o.Name}
-	bundle := kind.CABundle{Type: kind.BundlePem, Pem: &kind.PemBundle{Value: string(ca.PEM)}}
 	old := p.get(id)
 	if old == nil {
 		k := p.kind(kind.MeshTrust)
-		p.put(newObject(k, resource.Meta{ID: id, Labels: j.site.ComputeLabels(k, id.Name, id.Mesh, nil)},
+		bundle := kind.CABundle{Type: kind.BundlePem, Pem: &kind.PemBundle{Value: string(ca.PEM)}}
+		old = newObject(k, resource.Meta{ID: id, Labels: j.site.ComputeLabels(k, id.Name, id.Mesh, nil)},
 			&kind.MeshTrustSpec{TrustDomain: domain, CABundles: []kind.CABundle{bundle}},
-			&kind.MeshTrustStatus{Origin: &kind.TrustOrigin{KRI: o.KRI().String()}}))
-		return
+			&kind.MeshTrustStatus{Origin: &kind.TrustOrigin{KRI: o.KRI().String()}})
 	}
-	spec := *resource.SpecOf[kind.MeshTrustSpec](old)
-	block, _ := pem.Decode(ca.PEM)
-	for der := range identity.Certificates(&spec) {
-		if slices.Equal(der, block.Bytes) {
-			return
-		}
+	trust, next := j.anchors(p, o, old, ca.PEM, b)
+	if !next.IsZero() {
+		j.leaving[o.ID] = next
 	}
-	spec.CABundles = append(slices.Clone(spec.CABundles), bundle)
-	p.put(changedObject(old, old.Labels, &spec, old.Status))
+	p.put(trust)
 }
 
 // conditions of a MeshIdentity, in the order in which they came about.
