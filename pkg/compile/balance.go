@@ -25,9 +25,6 @@ func NewBalance(in Inputs, s *view.Snapshot, client *resource.Object) *Balance {
 	return &Balance{x: x, rules: policy.BuildOutbound(m, x), zone: in.Site.Zone, match: m}
 }
 
-// Digest is equal for clients that choose alike.
-func (b *Balance) Digest() policy.Digest { return b.match.OutboundDigest() }
-
 // Load is the endpoints of a port as the client's Envoy gets them, or nil when
 // there is no such port.
 func (b *Balance) Load(destination resource.ID, section string) *ir.ClusterLoad {

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	system_proto "github.com/atoll-mesh/atoll/api/kuma/system/v1alpha1"
-	"github.com/atoll-mesh/atoll/pkg/compile"
 	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/resource"
 )
@@ -29,7 +28,7 @@ func Check(in Inputs, q Query) (*Report, error) {
 			continue
 		}
 		for _, z := range slices.Sorted(maps.Keys(w.services[g])) {
-			if z != "" && (q.Zone == "" || q.Zone == z) && w.ready(z, w.services[g][z]) > 0 {
+			if n, _ := w.ready(z, w.services[g][z]); z != "" && (q.Zone == "" || q.Zone == z) && n > 0 {
 				(&losing{world: w, r: r, group: g, zone: z}).look()
 			}
 		}
@@ -56,6 +55,7 @@ type candidate struct {
 	zone  string
 	svc   *resource.Object
 	ready int
+	known bool          // ready is not a guess
 	joins []resource.ID // MeshMultiZoneServices through which
 }
 
@@ -99,7 +99,8 @@ func (l *losing) candidates() []candidate {
 		if z == l.zone {
 			continue
 		}
-		c := candidate{zone: z, svc: svc, ready: l.ready(z, svc)}
+		c := candidate{zone: z, svc: svc}
+		c.ready, c.known = l.ready(z, svc)
 		for _, id := range topo.Joining(svc.ID) {
 			if slices.Contains(through, id) {
 				c.joins = append(c.joins, id)
@@ -118,8 +119,9 @@ func (l *losing) candidates() []candidate {
 // weigh looks for everything that keeps the candidates from serving.
 func (l *losing) weigh(list []candidate, loss *Loss) {
 	var usable []candidate
-	total, remaining := l.ready(l.zone, l.own()), 0
-	blocked := func(c candidate, code, severity, about, message, remedy string) {
+	here, known := l.ready(l.zone, l.own())
+	remaining := 0
+	blocked := func(code, severity, about, message, remedy string) {
 		l.r.add(l.gap(code, severity, about, message, remedy), "")
 	}
 	alone := func(others int) string {
@@ -137,21 +139,22 @@ func (l *losing) weigh(list []candidate, loss *Loss) {
 	for _, c := range list {
 		switch {
 		case l.disabled[c.zone]:
-			blocked(c, ZoneIsDisabled, alone(serving), c.svc.KRI().String(),
+			blocked(ZoneIsDisabled, alone(serving), c.svc.KRI().String(),
 				"zone "+c.zone+" has the service, but is disabled: other zones do not see it", "enable it: set enabled: true on the Zone "+c.zone)
 		case c.ready == 0:
-			blocked(c, NotReady, alone(serving), c.svc.KRI().String(),
+			blocked(NotReady, alone(serving), c.svc.KRI().String(),
 				"zone "+c.zone+" has the service, but no ready endpoint of it", "start its proxies there, or find out with 'atollctl inspect dataplanes' why they are not ready")
 		default:
 			usable = append(usable, c)
 			remaining += c.ready
+			known = known && c.known
 			loss.Serves = append(loss.Serves, Server{Zone: c.zone, Through: l.kriOf(c.joins[0]), Endpoints: c.ready})
 			l.stale(c)
 		}
 	}
-	if remaining > 0 && remaining*2 < total+remaining {
+	if known && remaining > 0 && remaining < here {
 		l.r.add(l.gap(TooFew, Warning, l.own().KRI().String(),
-			fmt.Sprintf("of %d endpoints %d would remain: each would take more than twice its load", total+remaining, remaining),
+			fmt.Sprintf("of %d endpoints %d would remain: each would take more than twice its load", here+remaining, remaining),
 			"run more of it in other zones"), "")
 	}
 	if len(usable) > 0 {
@@ -253,14 +256,15 @@ func (l *losing) entrance(e *eye, c candidate) []Gap {
 
 // strategy looks whether clients leave out the zones that would serve.
 func (l *losing) strategy(e *eye, usable []candidate) {
-	in, after := l.compileInputs(e), e.after(l.zone, l.mesh)
+	loss := e.loss(l.zone, l.mesh)
+	after := e.without(loss)
 	for _, id := range l.joined(usable) {
 		for _, p := range portsOf(e, id) {
 			if len(endpointsOf(after, id, p)) == 0 {
 				continue // for another reason
 			}
 			for _, client := range e.clients[l.mesh] {
-				b := compile.NewBalance(in, after, client)
+				b := l.balance(e, loss, client)
 				if len(targets(b.Load(id, p))) > 0 {
 					continue
 				}

@@ -84,7 +84,7 @@ func (w *world) moves(e *eye, lose, only string) []Move {
 		if only != "" && mesh != only {
 			continue
 		}
-		after := e.after(lose, mesh)
+		after := e.without(e.loss(lose, mesh))
 		for _, c := range clients {
 			was, is := compile.NewBalance(in, e.snap, c), compile.NewBalance(in, after, c)
 			for d := range e.snap.Topology().Destinations(mesh) {

@@ -120,14 +120,8 @@ func (l *losing) permission(e *eye, c candidate) []Gap {
 	if before == nil || after == nil {
 		return nil
 	}
-	ids := identity.NewMesh(e.site, e.snap, l.mesh)
-	for dp := range e.snap.List(kind.Dataplane, l.mesh) {
-		i := ids.Of(&dp.Meta)
-		if i == nil {
-			continue
-		}
-		id, err := i.SpiffeID(&dp.Meta)
-		if err == nil && before.lets(id) && !after.lets(id) {
+	for _, id := range e.spiffeIDs(l.mesh) {
+		if before.lets(id) && !after.lets(id) {
 			return []Gap{l.gap(NotPermitted, Error, c.svc.KRI().String(),
 				fmt.Sprintf("clients such as %s may call the service in zone %s, but not in zone %s", id, l.zone, c.zone),
 				"allow them in a MeshTrafficPermission that selects the proxies of zone "+c.zone)}
@@ -136,12 +130,41 @@ func (l *losing) permission(e *eye, c candidate) []Gap {
 	return nil
 }
 
+// spiffeIDs are the identities of all proxies of a mesh in the zone, sorted.
+func (e *eye) spiffeIDs(mesh string) []string {
+	if out, ok := e.spiffe[mesh]; ok {
+		return out
+	}
+	var out []string
+	ids := identity.NewMesh(e.site, e.snap, mesh)
+	for dp := range e.snap.List(kind.Dataplane, mesh) {
+		if i := ids.Of(&dp.Meta); i != nil {
+			if id, err := i.SpiffeID(&dp.Meta); err == nil {
+				out = append(out, id)
+			}
+		}
+	}
+	slices.Sort(out)
+	out = slices.Compact(out)
+	e.spiffe[mesh] = out
+	return out
+}
+
 // guarded is what the permissions of a service's proxies say.
 type guarded struct{ confs []meshtrafficpermission.Conf }
 
 // guardOf reads the permissions of the first proxy of a service; nil when there
 // is none, or when it has no identity and asks nobody for theirs.
 func (l *losing) guardOf(e *eye, svc *resource.Object) *guarded {
+	g, known := e.guards[svc.ID]
+	if !known {
+		g = l.readGuard(e, svc)
+		e.guards[svc.ID] = g
+	}
+	return g
+}
+
+func (l *losing) readGuard(e *eye, svc *resource.Object) *guarded {
 	for id := range e.snap.Topology().Members(svc.ID) {
 		dp := e.snap.Get(id)
 		if identity.NewMesh(e.site, e.snap, l.mesh).Of(&dp.Meta) == nil {

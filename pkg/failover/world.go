@@ -37,6 +37,16 @@ type eye struct {
 	// clients are one proxy of each lot that chooses alike, by mesh.
 	clients map[string][]*resource.Object
 	lost    map[lossKey]*view.Snapshot
+
+	// What is asked for again and again.
+	balances map[balanceKey]*compile.Balance
+	spiffe   map[string][]string // of all proxies, by mesh
+	guards   map[resource.ID]*guarded
+}
+
+type balanceKey struct {
+	lossKey
+	client resource.ID
 }
 
 // lossKey is a loss as a zone sees it.
@@ -192,7 +202,11 @@ func withOrigin(labels map[string]string, origin string) map[string]string {
 
 // open has a zone look at a snapshot, and finds its clients.
 func (w *world) open(site resource.Site, s *view.Snapshot) *eye {
-	e := &eye{zone: site.Zone, site: site, snap: s, clients: map[string][]*resource.Object{}, lost: map[lossKey]*view.Snapshot{}}
+	e := &eye{
+		zone: site.Zone, site: site, snap: s, clients: map[string][]*resource.Object{}, lost: map[lossKey]*view.Snapshot{},
+		balances: map[balanceKey]*compile.Balance{}, spiffe: map[string][]string{}, guards: map[resource.ID]*guarded{},
+	}
+	indexes := map[string]*policy.Index{}
 	type lot struct {
 		mesh   string
 		digest policy.Digest
@@ -203,7 +217,12 @@ func (w *world) open(site resource.Site, s *view.Snapshot) *eye {
 		if len(n.GetListeners()) > 0 && len(n.GetInbound()) == 0 && n.GetGateway() == nil {
 			continue // a zone proxy is nobody's client
 		}
-		l := lot{dp.Mesh, compile.NewBalance(w.compileInputs(e), s, dp).Digest()}
+		ix := indexes[dp.Mesh]
+		if ix == nil {
+			ix = policy.NewIndex(w.Policies, func(t resource.Type) iter.Seq[*resource.Object] { return s.List(t, dp.Mesh) })
+			indexes[dp.Mesh] = ix
+		}
+		l := lot{dp.Mesh, ix.Match(policy.ProxyOf(dp), policy.Options{}).OutboundDigest()}
 		if !alike[l] {
 			alike[l] = true
 			e.clients[dp.Mesh] = append(e.clients[dp.Mesh], dp)
@@ -238,13 +257,24 @@ func (e *eye) without(k lossKey) *view.Snapshot {
 	return e.lost[k]
 }
 
-// after is what the clients of e see once a zone is lost. Those of the zone
-// itself have lost its workloads.
-func (e *eye) after(zone, mesh string) *view.Snapshot {
+// loss is what a loss is to the clients of e: those of the zone itself have lost
+// its workloads.
+func (e *eye) loss(zone, mesh string) lossKey {
 	if zone == e.zone {
-		return e.without(lossKey{zone, mesh})
+		return lossKey{zone, mesh}
 	}
-	return e.without(lossKey{zone: zone})
+	return lossKey{zone: zone}
+}
+
+// balance is where a client's requests go after a loss.
+func (w *world) balance(e *eye, k lossKey, client *resource.Object) *compile.Balance {
+	key := balanceKey{k, client.ID}
+	b := e.balances[key]
+	if b == nil {
+		b = compile.NewBalance(w.compileInputs(e), e.without(k), client)
+		e.balances[key] = b
+	}
+	return b
 }
 
 // ingresses counts the ready zone proxies of a zone for a mesh. ok is false when
@@ -268,27 +298,29 @@ func (w *world) ingresses(zone, mesh string) (n int, ok bool) {
 }
 
 // ready counts the endpoints of a service in its zone: those of its best port.
-func (w *world) ready(zone string, svc *resource.Object) int {
+// Where they are not known it is 1 if there are any, and known is false.
+func (w *world) ready(zone string, svc *resource.Object) (n int, known bool) {
 	if e := w.eyes[zone]; e != nil {
-		n := 0
 		if d := e.snap.Topology().Destination(svc.ID); d != nil {
 			for _, p := range d.Ports {
 				n = max(n, len(endpointsOf(e.snap, svc.ID, p.Section)))
 			}
 		}
-		if n > 0 || !w.Files {
-			return n
+		if n > 0 || !w.Files || w.hasProxies(zone, svc.Mesh) {
+			return n, true
 		}
-		if e.snap.Count(kind.Dataplane, svc.Mesh) > 0 {
-			return 0
-		}
-		return 1 // the files leave its proxies to others
+		return 1, false // the files leave its proxies to others
 	}
 	if st := resource.StatusOf[kind.MeshServiceStatus](svc); st != nil && st.DataplaneProxies.Healthy > 0 {
-		return st.DataplaneProxies.Healthy
+		return st.DataplaneProxies.Healthy, true
 	}
 	if resource.SpecOf[kind.MeshServiceSpec](svc).State == kind.ServiceAvailable {
-		return 1
+		return 1, false
 	}
-	return 0
+	return 0, true
+}
+
+// hasProxies tells whether anything is known of the proxies of a zone.
+func (w *world) hasProxies(zone, mesh string) bool {
+	return w.eyes[zone].snap.Count(kind.Dataplane, mesh) > 0
 }
