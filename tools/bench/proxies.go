@@ -35,44 +35,56 @@ const (
 type fleet struct {
 	cache   client.Cache
 	clients []*client.Client
+	held    []*holding // of each client; guarded by the client's lock
 
 	mu    sync.RWMutex
-	sizes map[string]int // endpoints in a version of a load assignment
+	sizes map[version]int // endpoints in a version of a load assignment
 }
 
-func (f *fleet) seen(r *client.Response) {
+type version struct{ name, version string }
+
+// holding counts the endpoints that a client has, without looking at all of its
+// load assignments each time: the generator shares the machine.
+type holding struct {
+	of    map[string]int // endpoints by load assignment
+	total int
+}
+
+func (h *holding) set(name string, n int) {
+	h.total += n - h.of[name]
+	h.of[name] = n
+}
+
+func (f *fleet) seen(h *holding, r *client.Response) {
 	if r.URL != client.EndpointURL {
 		return
 	}
 	for _, res := range r.Resources {
-		key := res.Name + "\x00" + res.Version
-		f.mu.RLock()
-		_, known := f.sizes[key]
-		f.mu.RUnlock()
-		if known {
-			continue
-		}
-		var cla endpoint.ClusterLoadAssignment
-		n := 0
-		if proto.Unmarshal(res.Value, &cla) == nil {
-			for _, l := range cla.Endpoints {
-				n += len(l.LbEndpoints)
-			}
-		}
-		f.mu.Lock()
-		f.sizes[key] = n
-		f.mu.Unlock()
+		h.set(res.Name, f.size(res))
+	}
+	for _, name := range r.Removed {
+		h.set(name, 0)
 	}
 }
 
-// endpoints counts the endpoints of all load assignments that a client has.
-func (f *fleet) endpoints(s *client.State) int {
+// size decodes each version of a load assignment once for all clients.
+func (f *fleet) size(res client.Resource) int {
+	key := version{res.Name, res.Version}
 	f.mu.RLock()
-	defer f.mu.RUnlock()
-	n := 0
-	for name, version := range s.Has(client.EndpointURL) {
-		n += f.sizes[name+"\x00"+version]
+	n, known := f.sizes[key]
+	f.mu.RUnlock()
+	if known {
+		return n
 	}
+	var cla endpoint.ClusterLoadAssignment
+	if proto.Unmarshal(res.Value, &cla) == nil {
+		for _, l := range cla.Endpoints {
+			n += len(l.LbEndpoints)
+		}
+	}
+	f.mu.Lock()
+	f.sizes[key] = n
+	f.mu.Unlock()
 	return n
 }
 
@@ -105,10 +117,12 @@ func (f *fleet) connect(ctx context.Context, addr string, proxies, services int)
 		if err != nil {
 			return err
 		}
+		h := &holding{of: map[string]int{}}
+		f.held = append(f.held, h)
 		c := client.New(client.Options{
 			Node:      &core.Node{Id: "default." + proxyName(i), Metadata: meta},
 			Subscribe: []string{client.ClusterURL, client.ListenerURL},
-			Follow:    true, Received: f.seen, Cache: &f.cache,
+			Follow:    true, Received: func(r *client.Response) { f.seen(h, r) }, Cache: &f.cache,
 		})
 		f.clients = append(f.clients, c)
 		// The server's certificate is made for this run and not worth checking.
@@ -161,13 +175,13 @@ func benchProxies(ctx context.Context, r *report, proxies, services int) (string
 	if err != nil {
 		return name, err
 	}
-	f := &fleet{sizes: map[string]int{}}
+	f := &fleet{sizes: map[version]int{}}
 	start := time.Now()
 	if err := f.connect(ctx, cp.dp, proxies, services); err != nil {
 		return name, err
 	}
-	complete := func(_ int, s *client.State) bool {
-		return s.Answered(client.ListenerURL) && s.Names(client.EndpointURL) >= services && f.endpoints(s) == proxies
+	complete := func(i int, s *client.State) bool {
+		return f.held[i].total == proxies && s.Names(client.EndpointURL) >= services && s.Answered(client.ListenerURL)
 	}
 	if err := f.all(ctx, "converge", complete); err != nil {
 		return name, fmt.Errorf("%w\n%s", err, cp.lastLog())
@@ -239,7 +253,7 @@ func (f *fleet) changes(ctx context.Context, r *report, cp *controlPlane, name s
 					return false
 				}
 			}
-			return f.endpoints(s) >= proxies
+			return f.held[j].total >= proxies
 		})
 		if err != nil {
 			return err
@@ -262,7 +276,7 @@ func (f *fleet) changes(ctx context.Context, r *report, cp *controlPlane, name s
 		if err := cp.put(ctx, "/meshes/default/dataplanes/"+proxyName(extra), dataplane(extra, extra%services)); err != nil {
 			return err
 		}
-		err := f.all(ctx, "endpoint", func(_ int, s *client.State) bool { return f.endpoints(s) == extra+1 })
+		err := f.all(ctx, "endpoint", func(j int, _ *client.State) bool { return f.held[j].total == extra+1 })
 		if err != nil {
 			return err
 		}
