@@ -11,10 +11,10 @@ import (
 // Balance says among which endpoints, and in which order, a proxy chooses: what
 // Build says of the same clusters, without the rest.
 type Balance struct {
-	x      *resolver
-	rules  *policy.OutboundRules
-	zone   string
-	match  *policy.Matched
+	x     *resolver
+	rules *policy.OutboundRules
+	zone  string
+	match *policy.Matched
 }
 
 // NewBalance is that of a client, which need not be stored.
