@@ -202,6 +202,7 @@ func hasType(want, v any) bool {
 // TestOpenAPIIsComplete checks that the description is one: all that is served,
 // nothing twice, every reference leads somewhere, every kind has its documents.
 func TestOpenAPIIsComplete(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, standalone)
 	d := describedBy(t, w)
 	if v := d.doc["openapi"]; v != "3.1.0" {
@@ -251,6 +252,7 @@ func TestOpenAPIIsComplete(t *testing.T) {
 
 // TestOpenAPIAsYAML checks that both forms say the same.
 func TestOpenAPIAsYAML(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, standalone)
 	a := w.do(request{path: openAPIPath, header: map[string]string{"Accept": "application/yaml"}})
 	w.wantStatus(a, 200)
@@ -272,6 +274,7 @@ func TestOpenAPIAsYAML(t *testing.T) {
 // system, in a world that has the resources that it had, and holds every answer
 // against the description.
 func TestAnswersAreAsDescribed(t *testing.T) {
+	t.Parallel()
 	f := conformanceFile(t, "rest.jsonl")
 	if f == nil {
 		return

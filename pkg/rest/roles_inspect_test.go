@@ -60,6 +60,7 @@ func partlyHidden(t *testing.T) *world {
 // Inspection and insights show nothing of a zone or mesh that the caller may not
 // read, and all of it to others.
 func TestRolesInInspection(t *testing.T) {
+	t.Parallel()
 	w := partlyHidden(t)
 	for _, path := range []string{
 		"/meshes/own/dataplanes/web/_layout", "/meshes/own/dataplanes/web/_rules",
@@ -105,6 +106,7 @@ func TestRolesInInspection(t *testing.T) {
 
 // Insights count what the caller may read.
 func TestRolesInInsights(t *testing.T) {
+	t.Parallel()
 	w := partlyHidden(t)
 	for _, user := range users() {
 		a := w.as(user, request{path: "/global-insight"})
@@ -168,6 +170,7 @@ func TestAdoptNeedsAnUnlimitedAdmin(t *testing.T) {
 // A stream of events has the changes of what the caller may read, deletions
 // included, whether they are in the feed or read from the log.
 func TestRolesInEvents(t *testing.T) {
+	t.Parallel()
 	w, all := everywhere(t)
 	w.api.feed.join(w.view.Snapshot())
 	defer w.api.feed.leave()

@@ -135,6 +135,7 @@ func users() []string {
 // (which the tests of auth have in full). A path that says enough to refuse is
 // refused (403) whatever is there; what else is hidden is not there (404).
 func TestRolesOverHTTP(t *testing.T) {
+	t.Parallel()
 	w, all := everywhere(t)
 	cases := 0
 	for _, user := range users() {
@@ -239,6 +240,7 @@ var specs = map[resource.Type]json.RawMessage{
 // Lists, of one mesh and of all, overviews, insights and the history have just
 // what the caller may get one by one.
 func TestRolesInLists(t *testing.T) {
+	t.Parallel()
 	w, all := everywhere(t)
 	for _, user := range users() {
 		u := auth.User{Name: user, Groups: []string{auth.GroupAuthenticated}}
@@ -324,6 +326,7 @@ func namesIn(t *testing.T, a answer) (names []string, total int) {
 // The history shows each caller the changes of what they may read, also of what
 // is deleted by now, and of other revisions not even that they are there.
 func TestRolesInHistory(t *testing.T) {
+	t.Parallel()
 	w, all := everywhere(t)
 	first := w.revision()
 	for _, o := range all { // each in a revision of its own, kinds with zones only
