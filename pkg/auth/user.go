@@ -31,9 +31,6 @@ func Admin() User {
 	return User{Name: AdminName, Groups: []string{AdminGroup, GroupAuthenticated}}
 }
 
-// ControlPlane is the author of what a control plane writes by itself.
-func ControlPlane() User { return User{Name: ControlPlaneName} }
-
 // Anonymous is a caller who did not say who they are.
 func Anonymous() User {
 	return User{Name: AnonymousName, Groups: []string{GroupUnauthenticated}}

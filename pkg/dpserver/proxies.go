@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/atoll-mesh/atoll/pkg/auth"
 	"github.com/atoll-mesh/atoll/pkg/resource"
 	"github.com/atoll-mesh/atoll/pkg/xds"
 )
@@ -73,14 +74,14 @@ func (ps *proxies) Open(ctx context.Context, node *core.Node) (xds.Session, erro
 	return sess, nil
 }
 
-// tokenOf returns the raw token of a stream, empty when it has none.
+// tokenOf returns the token of a stream, empty when it has none.
 func tokenOf(ctx context.Context) (string, error) {
 	md, _ := metadata.FromIncomingContext(ctx)
 	switch v := md.Get("authorization"); len(v) {
 	case 0:
 		return "", nil
 	case 1:
-		return v[0], nil
+		return auth.RawOrBearer(v[0]), nil
 	}
 	return "", status.Error(codes.InvalidArgument, "more than one authorization was sent")
 }

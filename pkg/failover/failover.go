@@ -98,18 +98,6 @@ type Report struct {
 	Losses []Loss `json:"losses"`
 }
 
-// Worst is the highest severity of the gaps, or empty.
-func (r *Report) Worst() string {
-	worst := ""
-	for _, g := range r.Gaps {
-		if g.Severity == Error {
-			return Error
-		}
-		worst = g.Severity
-	}
-	return worst
-}
-
 // add enters a gap, or another client of one that is there, which is then as
 // severe as the worse of both.
 func (r *Report) add(g Gap, client string) {
