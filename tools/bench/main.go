@@ -25,7 +25,7 @@ func main() {
 
 func run() error {
 	rows := flag.String("rows", "proxies,zones,rest", "what to measure, a list of proxies, zones, rest")
-	sizes := flag.String("sizes", "200x100,1000x100", "cases of proxies: proxies × services")
+	sizes := flag.String("sizes", "200x100,1000x100", "cases of proxies: proxies × services, /10 when each reaches only 10 of them, +mtls with mutual TLS and access logs")
 	zones := flag.Int("zones", 20, "zones")
 	policies := flag.Int("policies", 300, "policies that zones receive")
 	dir := flag.String("out", filepath.Join("build", "bench"), "folder for the JSON")
@@ -62,17 +62,17 @@ func run() error {
 // benchSizes measures each case and states the growth from one to the next.
 func benchSizes(ctx context.Context, r *report, sizes []string) error {
 	previous := ""
-	for _, size := range sizes {
-		var proxies, services int
-		if _, err := fmt.Sscanf(size, "%dx%d", &proxies, &services); err != nil {
-			return fmt.Errorf("size %q is not like 1000x100", size)
+	for _, text := range sizes {
+		c, err := parseSize(text)
+		if err != nil {
+			return err
 		}
-		name, err := benchProxies(ctx, r, proxies, services)
+		name, err := benchProxies(ctx, r, c)
 		if err != nil {
 			return err
 		}
 		if previous != "" {
-			for _, what := range []string{whatConverge, whatConvergeCPU, whatPeak, whatPolicy, whatEndpoint} {
+			for _, what := range []string{whatConverge, whatConvergeCPU, whatPeak, whatPolicy, whatOne, whatEndpoint, whatEndpointCPU} {
 				r.growth(previous, name, what)
 			}
 		}

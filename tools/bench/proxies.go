@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,7 +29,9 @@ const (
 	whatIdle        = "idle CPU, % of a core, mean of 30 s"
 	whatPolicy      = "policy on all clusters → last proxy (median of 10)"
 	whatPolicyCPU   = "policy on all clusters: CPU (mean of 10)"
+	whatOne         = "policy on one service → last proxy (median of 10)"
 	whatEndpoint    = "one new endpoint → last proxy (median of 10)"
+	whatEndpointCPU = "one new endpoint: CPU (mean of 10)"
 	whatGenerator   = "generator: CPU while converging"
 )
 
@@ -103,9 +107,9 @@ func (f *fleet) all(ctx context.Context, what string, met func(i int, s *client.
 }
 
 // connect opens one connection and stream for each proxy.
-func (f *fleet) connect(ctx context.Context, addr string, proxies, services int) error {
-	for i := range proxies {
-		dp, err := json.Marshal(dataplane(i, i%services))
+func (f *fleet) connect(ctx context.Context, addr string, c size) error {
+	for i := range c.proxies {
+		dp, err := json.Marshal(c.dataplane(i))
 		if err != nil {
 			return err
 		}
@@ -144,22 +148,24 @@ func (f *fleet) connect(ctx context.Context, addr string, proxies, services int)
 	return nil
 }
 
-func timeoutPolicy(d string) map[string]any {
+// timeoutPolicy is about all clusters, or about those of a service.
+func timeoutPolicy(service, d string) map[string]any {
+	target := map[string]any{"kind": "Mesh"}
+	if service != "" {
+		target = map[string]any{"kind": "MeshService", "labels": map[string]any{"kuma.io/display-name": service}}
+	}
 	return map[string]any{
-		"type": "MeshTimeout", "mesh": "default", "name": "bench",
+		"type": "MeshTimeout", "mesh": "default", "name": "bench-" + cmp.Or(service, "all"),
 		"spec": map[string]any{
 			"targetRef": map[string]any{"kind": "Mesh"},
-			"to": []any{map[string]any{
-				"targetRef": map[string]any{"kind": "Mesh"},
-				"default":   map[string]any{"connectionTimeout": d},
-			}},
+			"to":        []any{map[string]any{"targetRef": target, "default": map[string]any{"connectionTimeout": d}}},
 		},
 	}
 }
 
 // benchProxies measures one size and returns the name of its rows.
-func benchProxies(ctx context.Context, r *report, proxies, services int) (string, error) {
-	name := fmt.Sprintf("%d proxies × %d services", proxies, services)
+func benchProxies(ctx context.Context, r *report, c size) (string, error) {
+	name := c.String()
 	ctx, cancel := context.WithTimeout(ctx, 8*time.Minute)
 	defer cancel()
 	cp, err := startControlPlane(ctx, nil)
@@ -175,13 +181,19 @@ func benchProxies(ctx context.Context, r *report, proxies, services int) (string
 	if err != nil {
 		return name, err
 	}
+	if c.secured {
+		if err := secure(ctx, cp); err != nil {
+			return name, err
+		}
+	}
 	f := &fleet{sizes: map[version]int{}}
 	start := time.Now()
-	if err := f.connect(ctx, cp.dp, proxies, services); err != nil {
+	if err := f.connect(ctx, cp.dp, c); err != nil {
 		return name, err
 	}
 	complete := func(i int, s *client.State) bool {
-		return f.held[i].total == proxies && s.Names(client.EndpointURL) >= services && s.Answered(client.ListenerURL)
+		return f.held[i].total == c.endpoints(i, c.proxies) && s.Names(client.EndpointURL) >= c.reach && s.Answered(client.ListenerURL) &&
+			(!c.secured || s.Names(client.SecretURL) > 0 && s.Answered(client.SecretURL))
 	}
 	if err := f.all(ctx, "converge", complete); err != nil {
 		return name, fmt.Errorf("%w\n%s", err, cp.lastLog())
@@ -205,7 +217,7 @@ func benchProxies(ctx context.Context, r *report, proxies, services int) (string
 		return name, err
 	}
 	r.add(name, whatIdle, percent(idle))
-	if err := f.changes(ctx, r, cp, name, proxies, services); err != nil {
+	if err := f.changes(ctx, r, cp, name, c); err != nil {
 		return name, err
 	}
 	u, err := cp.usage()
@@ -228,23 +240,67 @@ func settle(ctx context.Context, cp *controlPlane) error {
 	return nil
 }
 
-func (f *fleet) changes(ctx context.Context, r *report, cp *controlPlane, name string, proxies, services int) error {
-	const rounds = 10
-	var policies, endpoints []time.Duration
+func (f *fleet) changes(ctx context.Context, r *report, cp *controlPlane, name string, c size) error {
+	timed, cpu, err := f.policyRounds(ctx, cp, "", func(int) bool { return true })
+	if err != nil {
+		return err
+	}
+	r.add(name, whatPolicy, millis(median(timed)))
+	r.add(name, whatPolicyCPU, seconds(cpu))
+	if timed, _, err = f.policyRounds(ctx, cp, serviceName(0), func(i int) bool { return c.reaches(i, 0) }); err != nil {
+		return err
+	}
+	r.add(name, whatOne, millis(median(timed)))
+
+	timed = nil
 	before, err := cp.usage()
 	if err != nil {
 		return err
 	}
+	for i := range rounds {
+		start := time.Now()
+		extra := c.proxies + i
+		if err := cp.put(ctx, "/meshes/default/dataplanes/"+proxyName(extra), c.dataplane(extra)); err != nil {
+			return err
+		}
+		if err := f.all(ctx, "endpoint", func(j int, _ *client.State) bool { return f.held[j].total == c.endpoints(j, extra+1) }); err != nil {
+			return err
+		}
+		timed = append(timed, time.Since(start))
+	}
+	after, err := cp.usage()
+	if err != nil {
+		return err
+	}
+	r.add(name, whatEndpoint, millis(median(timed)))
+	r.add(name, whatEndpointCPU, seconds((after.cpu-before.cpu)/rounds))
+	return nil
+}
+
+const rounds = 10
+
+// policyRounds changes a policy on the clusters of a service, "" being all of
+// them, and returns how long each change took to reach the last of the proxies
+// concerned, and the control plane's CPU for one, on average.
+func (f *fleet) policyRounds(ctx context.Context, cp *controlPlane, service string, concerned func(i int) bool) ([]time.Duration, time.Duration, error) {
+	var timed []time.Duration
+	before, err := cp.usage()
+	if err != nil {
+		return nil, 0, err
+	}
 	for i := range rounds + 1 {
 		versions := make([]map[string]string, len(f.clients))
 		for j, c := range f.clients {
-			if err := c.Do(func(s *client.State) { versions[j] = destinations(s) }); err != nil {
-				return err
+			if !concerned(j) {
+				continue
+			}
+			if err := c.Do(func(s *client.State) { versions[j] = destinations(s, service) }); err != nil {
+				return nil, 0, err
 			}
 		}
 		start := time.Now()
-		if err := cp.put(ctx, "/meshes/default/meshtimeouts/bench", timeoutPolicy(fmt.Sprintf("%ds", 11+i))); err != nil {
-			return err
+		if err := cp.put(ctx, "/meshes/default/meshtimeouts/bench-"+cmp.Or(service, "all"), timeoutPolicy(service, fmt.Sprintf("%ds", 11+i))); err != nil {
+			return nil, 0, err
 		}
 		err := f.all(ctx, "policy", func(j int, s *client.State) bool {
 			has := s.Has(client.ClusterURL)
@@ -253,44 +309,30 @@ func (f *fleet) changes(ctx context.Context, r *report, cp *controlPlane, name s
 					return false
 				}
 			}
-			return f.held[j].total >= proxies
+			return true
 		})
 		if err != nil {
-			return err
+			return nil, 0, err
 		}
 		if i > 0 { // the first round creates the policy
-			policies = append(policies, time.Since(start))
+			timed = append(timed, time.Since(start))
 		} else if before, err = cp.usage(); err != nil {
-			return err
+			return nil, 0, err
 		}
 	}
-	r.add(name, whatPolicy, millis(median(policies)))
 	after, err := cp.usage()
 	if err != nil {
-		return err
+		return nil, 0, err
 	}
-	r.add(name, whatPolicyCPU, seconds((after.cpu-before.cpu)/rounds))
-	for i := range rounds {
-		start := time.Now()
-		extra := proxies + i
-		if err := cp.put(ctx, "/meshes/default/dataplanes/"+proxyName(extra), dataplane(extra, extra%services)); err != nil {
-			return err
-		}
-		err := f.all(ctx, "endpoint", func(j int, _ *client.State) bool { return f.held[j].total == extra+1 })
-		if err != nil {
-			return err
-		}
-		endpoints = append(endpoints, time.Since(start))
-	}
-	r.add(name, whatEndpoint, millis(median(endpoints)))
-	return nil
+	return timed, (after.cpu - before.cpu) / rounds, nil
 }
 
-// destinations are the versions of the clusters that policies apply to.
-func destinations(s *client.State) map[string]string {
+// destinations are the versions of the clusters that policies apply to: of one
+// service, "" being all.
+func destinations(s *client.State, service string) map[string]string {
 	out := map[string]string{}
 	for n, v := range s.Has(client.ClusterURL) {
-		if len(n) > 4 && n[:4] == "kri_" {
+		if strings.HasPrefix(n, "kri_") && (service == "" || strings.Contains(n, "_"+service+"_")) {
 			out[n] = v
 		}
 	}
