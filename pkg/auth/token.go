@@ -139,7 +139,7 @@ func (t *Tokens) issue(c TokenConfig, keys Keys, claims jwt.Claims) (string, err
 	}
 	kid, secret := keys.newest(t.cfg.Snapshot())
 	if secret == nil {
-		return "", fmt.Errorf("%w: no secret is named %s-<number>; keys of a federated zone are at its global, issue the token there", ErrNoSigningKey, keys.Prefix)
+		return "", fmt.Errorf("%w: no secret is named %s-<number>; in a federated zone, issue the token at its global", ErrNoSigningKey, keys.Prefix)
 	}
 	key, err := t.cache.privateKey(SecretData(secret))
 	if err != nil {

@@ -29,7 +29,7 @@ func (d Defaults) For(mesh *resource.Object) ([]*resource.Object, error) {
 	if d.Site.Federated {
 		return nil, nil
 	}
-	key, err := d.dataplaneKey(mesh.Name)
+	key, err := d.dataplaneKey(mesh.Name, "1")
 	if err != nil {
 		return nil, err
 	}
@@ -51,8 +51,8 @@ func (d Defaults) For(mesh *resource.Object) ([]*resource.Object, error) {
 	return all, nil
 }
 
-func (d Defaults) dataplaneKey(mesh string) (*resource.Object, error) {
-	return d.key(resource.ID{Type: kind.Secret, Mesh: mesh, Name: kind.DataplaneTokenKeyPrefix(mesh) + "1"})
+func (d Defaults) dataplaneKey(mesh, number string) (*resource.Object, error) {
+	return d.key(resource.ID{Type: kind.Secret, Mesh: mesh, Name: kind.DataplaneTokenKeyPrefix(mesh) + number})
 }
 
 // key makes a secret with a new signing key.

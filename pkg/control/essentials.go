@@ -1,6 +1,7 @@
 package control
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/google/uuid"
@@ -97,16 +98,20 @@ func (j *essentials) ownZone(p *pass) {
 }
 
 // meshKeys gives a key to meshes that have none, such as one that was restored
-// without its secrets.
+// without its secrets. A zone with a global has the public halves of the global's
+// keys and one of its own: it can issue tokens for its proxies, also while the
+// global is away, and no private key has to travel.
 func (j *essentials) meshKeys(p *pass) {
-	if j.site.Federated {
-		return
-	}
 	for id := range p.touched(kind.Mesh) {
 		if p.get(id) == nil || j.hasKey(p, id.Name) {
 			continue
 		}
-		o, err := j.cfg.Defaults.dataplaneKey(id.Name)
+		number := "1"
+		if j.site.Federated {
+			// The global counts from 1, and a token names its key by this number only.
+			number = strconv.FormatInt(p.time.Unix(), 10)
+		}
+		o, err := j.cfg.Defaults.dataplaneKey(id.Name, number)
 		if err != nil {
 			j.cfg.Log.Error("a signing key could not be made; dataplane tokens of the mesh cannot be issued", "mesh", id.Name, "error", err)
 			continue

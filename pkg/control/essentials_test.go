@@ -2,6 +2,7 @@ package control_test
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -82,6 +83,34 @@ func TestEssentialsStayDeleted(t *testing.T) {
 			"Config kuma-cluster-id", "GlobalSecret admin-user-token", "GlobalSecret user-token-signing-key-1", "GlobalSecret zone-token-signing-key-2",
 			"Mesh default", "Secret default/dataplane-token-signing-key-default-2", "Zone east",
 		})
+	})
+}
+
+// TestKeyOfAFederatedZone: a zone signs dataplane tokens with a key of its own,
+// unless it got one that it can sign with.
+func TestKeyOfAFederatedZone(t *testing.T) {
+	inBubble(t, federated, func(t *testing.T, p *plane) {
+		p.receive(kind.Mesh, `{"name": "shop", "labels": {"kuma.io/origin": "global"}}`)
+		p.receive(kind.Secret, `{"mesh": "shop", "name": "dataplane-token-signing-public-key-shop-1", "data": "eA==", "labels": {"kuma.io/origin": "global"}}`)
+		p.receive(kind.Secret, `{"mesh": "stock", "name": "dataplane-token-signing-key-stock-1", "data": "eA==", "labels": {"kuma.io/origin": "global"}}`)
+		p.receive(kind.Mesh, `{"name": "stock", "labels": {"kuma.io/origin": "global"}}`)
+		own := fmt.Sprintf("Secret shop/dataplane-token-signing-key-shop-%d", time.Now().Unix())
+		p.start()
+		secrets := []string{own, "Secret shop/dataplane-token-signing-public-key-shop-1", "Secret stock/dataplane-token-signing-key-stock-1"}
+		all := []resource.Type{kind.Config, kind.GlobalSecret, kind.Mesh, kind.Zone}
+		p.want("keys", p.all(all...), secrets)
+		for o := range p.cfg.View.Snapshot().List(kind.Secret, "shop") {
+			if o.ID.String() == own {
+				p.want("origin", o.Labels["kuma.io/origin"], "zone")
+			}
+		}
+		p.stop()
+		p.pass(time.Hour)
+		p.start()
+		p.want("keys after a second start", p.all(all...), secrets)
+		p.delete(resource.ID{Type: kind.Mesh, Name: "shop"})
+		p.settle()
+		p.want("keys after the mesh", p.all(all...), secrets[2:])
 	})
 }
 
