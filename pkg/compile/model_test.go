@@ -87,11 +87,12 @@ func (w *world) empty() {
 type generator struct {
 	rng   *rand.Rand
 	zones bool // also what concerns other zones and the outside
+	many  int  // how many proxies more than five
 }
 
 func (g *generator) pick(options ...string) string { return options[g.rng.IntN(len(options))] }
 
-func (g *generator) proxy() string   { return "dp-" + strconv.Itoa(g.rng.IntN(5)) }
+func (g *generator) proxy() string   { return "dp-" + strconv.Itoa(g.rng.IntN(5+g.many)) }
 func (g *generator) mesh() string    { return g.pick("default", "default", "default", "other") }
 func (g *generator) service() string { return g.pick("a", "b", "c") }
 
@@ -127,8 +128,8 @@ func (g *generator) resource() string {
 func (g *generator) dataplane() string {
 	name := g.proxy()
 	var b strings.Builder
-	fmt.Fprintf(&b, "type: Dataplane\nmesh: %s\nname: %s\nlabels: {app: %s, version: %s}\nnetworking:\n  address: 192.0.2.%s\n",
-		g.mesh(), name, g.service(), g.pick("v1", "v2"), name[3:])
+	fmt.Fprintf(&b, "type: Dataplane\nmesh: %s\nname: %s\nlabels: {app: %s, version: %s%s}\nnetworking:\n  address: 192.0.2.%s\n",
+		g.mesh(), name, g.service(), g.pick("v1", "v2"), g.workload(), name[3:])
 	if g.rng.IntN(8) == 0 {
 		b.WriteString("  gateway: {type: DELEGATED}\n")
 	} else {
@@ -159,6 +160,14 @@ func (g *generator) dataplane() string {
 			g.service(), g.pick("gold", "iron"))
 	}
 	return b.String()
+}
+
+// workload is the label that gives a proxy a certificate.
+func (g *generator) workload() string {
+	if g.many == 0 {
+		return ""
+	}
+	return ", kuma.io/workload: " + g.service()
 }
 
 func (g *generator) meshService() string {

@@ -44,7 +44,7 @@ func (g *generator) ofZones() string {
 		return fmt.Sprintf("type: MeshMultiZoneService\nmesh: %s\nname: %s\nspec:\n  selector: {meshService: {matchLabels: {%s}}}\n  ports: [{port: 80, name: main, appProtocol: %s}]\nstatus: {vips: [{ip: 243.0.0.%d}]}\n",
 			g.mesh(), g.service(), g.pick("kuma.io/display-name: a", "kuma.io/display-name: b", "tier: gold"), g.pick("http", "tcp"), g.rng.IntN(3))
 	case 4:
-		return fmt.Sprintf("type: MeshIdentity\nmesh: %s\nname: id\nspec:\n  selector: {dataplane: {matchLabels: {%s}}}\n  spiffeID: {path: /%s}\n  provider: {type: Spire, spire: {}}\nstatus: {conditions: [{type: Ready, status: %q, reason: x, message: x}]}\n",
+		return fmt.Sprintf("type: MeshIdentity\nmesh: %s\nname: spire\nspec:\n  selector: {dataplane: {matchLabels: {%s}}}\n  spiffeID: {path: /%s}\n  provider: {type: Spire, spire: {}}\nstatus: {conditions: [{type: Ready, status: %q, reason: x, message: x}]}\n",
 			g.mesh(), g.pick("", "app: a", "version: v1"), g.pick("one", "two"), g.pick("True", "True", "False"))
 	}
 	return fmt.Sprintf("type: MeshExternalService\nmesh: %s\nname: %s\nspec:\n  match: {port: 443, protocol: %s}\n  endpoints: [{address: %s, port: 443, priority: %d}, {address: 198.51.100.1, port: 8443}]\n  tls: {enabled: %t, verification: {mode: %s, serverName: x.example}}\nstatus: {vip: {ip: 242.0.0.%d}}\n",
