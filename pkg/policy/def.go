@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/atoll-mesh/atoll/pkg/ir"
 	"github.com/atoll-mesh/atoll/pkg/resource"
@@ -58,7 +59,8 @@ type Hooks[S, C any] struct {
 	Validate func(*S) resource.FieldErrors
 	// Warnings returns findings that do not prevent a write. Nil: none.
 	Warnings func(*S) []string
-	// HasStatus tells that the policy has a Status.
+	// HasStatus tells that the policy always has a Status, which other control
+	// planes are told. Any policy has one while there is something to say.
 	HasStatus bool
 	// Merge joins configurations given in ascending precedence. Nil: the fields
 	// that are set later win (see merge.go).
@@ -111,6 +113,7 @@ type Hooks[S, C any] struct {
 // Confs are held as pointers to C.
 type Def struct {
 	kind      *resource.Kind
+	to        []resource.Type
 	always    bool
 	bodies    func(spec any) bodies
 	merge     func([]item) any
@@ -169,16 +172,14 @@ func Define[S, C any](names resource.Names, h Hooks[S, C]) *Def {
 			return fold(confs...)
 		}
 	}
-	d := &Def{always: h.Always, everywhere: h.Everywhere, zero: new(C)}
-	define := resource.Define[S, resource.NoStatus]
-	if h.HasStatus {
-		define = resource.Define[S, Status]
-	}
-	d.kind = define(resource.Kind{
-		Names:  names,
-		Scope:  resource.ScopeMesh,
-		Flows:  resource.GlobalToZone | resource.ZoneToGlobal | resource.AcrossZones,
-		Policy: &resource.PolicyInfo{HasTo: len(h.To) > 0, HasRules: h.HasRules},
+	d := &Def{to: h.To, always: h.Always, everywhere: h.Everywhere, zero: new(C)}
+	d.kind = resource.Define[S, Status](resource.Kind{
+		Names: names,
+		Scope: resource.ScopeMesh,
+		// In the reference most policies have no status: it is not told to others.
+		LocalStatus: !h.HasStatus,
+		Flows:       resource.GlobalToZone | resource.ZoneToGlobal | resource.AcrossZones,
+		Policy:      &resource.PolicyInfo{HasTo: len(h.To) > 0, HasRules: h.HasRules},
 		Validate: func(o *resource.Object) resource.FieldErrors {
 			spec, ok := o.Spec.(*S)
 			if !ok {
@@ -261,6 +262,9 @@ func warnings[S any](of func(*S) []string) func(*resource.Object) []string {
 
 // Kind is the resource kind of the policy, for the list of kinds.
 func (d *Def) Kind() *resource.Kind { return d.kind }
+
+// Destinations are the kinds that spec.to[].targetRef of the policy may have.
+func (d *Def) Destinations() []resource.Type { return slices.Clone(d.to) }
 
 func eraseBodies[C any](b Bodies[C]) bodies {
 	out := bodies{target: b.TargetRef}

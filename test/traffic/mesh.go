@@ -27,7 +27,11 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/store"
 	"github.com/atoll-mesh/atoll/pkg/view"
 	"github.com/atoll-mesh/atoll/pkg/xds"
+	"github.com/atoll-mesh/atoll/test/fields"
 )
+
+// Applied notes which fields of policies the tests of this package set.
+var Applied fields.Recorder
 
 var (
 	site  = resource.Site{Zone: "east", Env: resource.EnvUniversal}
@@ -122,6 +126,7 @@ func (m *Mesh) Apply(t testing.TB, docs string) {
 	t.Helper()
 	var changes []store.Change
 	for doc := range strings.SplitSeq(docs, "\n---\n") {
+		Applied.Applied(t, doc)
 		o := m.decode(t, doc)
 		r := store.Put(o, store.Any, "test").Record
 		r.Version, r.Created, r.Modified = m.rev+1, epoch, epoch

@@ -1,0 +1,63 @@
+package fields
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/atoll-mesh/atoll/pkg/resource"
+)
+
+// Used lists the fields that a document in YAML sets, with the name of its
+// policy before each; nothing for other resources and for text that is no YAML.
+func Used(doc string) (kind resource.Type, fields []Field) {
+	var head struct {
+		Type resource.Type
+		Spec any
+	}
+	if err := yaml.Unmarshal([]byte(doc), &head); err != nil {
+		return "", nil
+	}
+	for _, d := range Policies() {
+		if d.Kind().Type != head.Type {
+			continue
+		}
+		seen := map[Field]bool{}
+		collect(d.Kind().Schema, head.Spec, "spec", seen)
+		return head.Type, slices.Sorted(maps.Keys(seen))
+	}
+	return "", nil
+}
+
+// collect follows the schema and the value together. Of a leaf both the field
+// and the field with its value are noted.
+func collect(s *resource.Schema, v any, path string, seen map[Field]bool) {
+	if s == nil || v == nil {
+		return
+	}
+	switch x := v.(type) {
+	case map[string]any:
+		for name, y := range x {
+			if p := s.Properties[name]; p != nil {
+				collect(p, y, path+"."+name, seen)
+			} else if s.AdditionalProperties != nil {
+				collect(s.AdditionalProperties, y, path+".*", seen)
+			}
+		}
+		if len(x) == 0 {
+			seen[Field(path)] = true
+		}
+	case []any:
+		for _, y := range x {
+			collect(s.Items, y, path+"[]", seen)
+		}
+	default:
+		seen[Field(path)] = true
+		if text := fmt.Sprint(v); len(text) < 50 && !strings.ContainsAny(text, "\n|") {
+			seen[Field(path+"="+text)] = true
+		}
+	}
+}
