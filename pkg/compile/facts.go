@@ -1,8 +1,6 @@
 package compile
 
 import (
-	"path/filepath"
-
 	"github.com/atoll-mesh/atoll/pkg/envoy"
 	"github.com/atoll-mesh/atoll/pkg/ir"
 	"github.com/atoll-mesh/atoll/pkg/kind"
@@ -28,21 +26,12 @@ func factsOf(info *ProxyInfo, dp *resource.Object, n *kind.Networking, redirect 
 	}
 	if info.Workdir != "" {
 		if info.has(FeatureLogPipe) {
-			f.LogPipe = socketPath(info.Workdir, "kuma-al-"+dp.Name+"-"+dp.Mesh)
+			f.LogPipe = policy.SocketPath(info.Workdir, "kuma-al-"+dp.Name+"-"+dp.Mesh)
 		}
-		f.MetricsSocket = socketPath(info.Workdir, "kuma-mh-"+dp.Name+"-"+dp.Mesh)
-		f.ConfigSocket = socketPath(info.Workdir, "kuma-mesh-metric-config")
+		f.MetricsSocket = policy.SocketPath(info.Workdir, "kuma-mh-"+dp.Name+"-"+dp.Mesh)
+		f.ConfigSocket = policy.SocketPath(info.Workdir, "kuma-mesh-metric-config")
 	}
 	return f
-}
-
-// socketPath cuts a path where agents do: unix limits the whole to 107 bytes.
-func socketPath(workdir, name string) string {
-	p := filepath.Join(workdir, name)
-	if len(p) > 98 {
-		p = p[:98]
-	}
-	return p + ".sock"
 }
 
 // patchProblems warns of patches of the own layer that are left out.

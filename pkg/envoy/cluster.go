@@ -60,9 +60,8 @@ func staticLoad(c *ir.Cluster) *endpointv3.ClusterLoadAssignment {
 	out := &endpointv3.ClusterLoadAssignment{ClusterName: c.Name}
 	switch {
 	case c.Socket != "":
-		pipe := &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: c.Socket}}}
 		out.Endpoints = []*endpointv3.LocalityLbEndpoints{{LbEndpoints: []*endpointv3.LbEndpoint{{
-			HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: pipe}},
+			HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: pipe(c.Socket)}},
 		}}}}
 	case len(c.Endpoints) > 0:
 		out.Endpoints = []*endpointv3.LocalityLbEndpoints{{LbEndpoints: endpoints(c.Endpoints)}}

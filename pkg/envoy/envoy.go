@@ -120,6 +120,10 @@ func socketAddress(address string, port uint32) *corev3.Address {
 	}}}
 }
 
+func pipe(path string) *corev3.Address {
+	return &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: path}}}
+}
+
 // fromADS says that a resource comes on the stream that named it.
 func fromADS() *corev3.ConfigSource {
 	return &corev3.ConfigSource{

@@ -28,6 +28,9 @@ func listener(l *ir.Listener) *listenerv3.Listener {
 		Metadata:         tagsMetadata(l.Tags),
 		StatPrefix:       StatPrefix(l.Name),
 	}
+	if l.Socket != "" {
+		out.Address = pipe(l.Socket)
+	}
 	if l.NoBind {
 		out.BindToPort = wrapperspb.Bool(false)
 	}
@@ -76,6 +79,9 @@ func chain(c *ir.Chain) *listenerv3.FilterChain {
 	out.FilterChainMatch = chainMatch(&c.Match)
 	if c.TLS != nil {
 		out.TransportSocket = downstreamTLS(c.TLS)
+	}
+	if c.Files != nil {
+		out.TransportSocket = certificateFiles(c.Files)
 	}
 	for _, f := range networkFilters {
 		if m := f.config(c); m != nil {

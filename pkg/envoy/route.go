@@ -25,12 +25,16 @@ func routeConfig(c *ir.RouteConfig) *routev3.RouteConfiguration {
 	for _, r := range c.Routes {
 		host.Routes = append(host.Routes, route(r))
 	}
-	return &routev3.RouteConfiguration{
+	out := &routev3.RouteConfiguration{
 		Name:                   c.Name,
 		VirtualHosts:           append(hosts, host),
 		RequestHeadersToRemove: c.RemoveRequestHeaders,
 		ValidateClusters:       wrapperspb.Bool(false),
 	}
+	if c.MaxBody != 0 {
+		out.MaxDirectResponseBodySizeBytes = wrapperspb.UInt32(c.MaxBody)
+	}
+	return out
 }
 
 func route(r *ir.Route) *routev3.Route {

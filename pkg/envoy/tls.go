@@ -52,6 +52,15 @@ func downstreamTLS(t *ir.DownstreamTLS) *corev3.TransportSocket {
 	})
 }
 
+func certificateFiles(f *ir.CertificateFiles) *corev3.TransportSocket {
+	file := func(path string) *corev3.DataSource {
+		return &corev3.DataSource{Specifier: &corev3.DataSource_Filename{Filename: path}}
+	}
+	return socket(&tlsv3.DownstreamTlsContext{CommonTlsContext: &tlsv3.CommonTlsContext{
+		TlsCertificates: []*tlsv3.TlsCertificate{{CertificateChain: file(f.Certificate), PrivateKey: file(f.Key)}},
+	}})
+}
+
 func upstreamTLS(t *ir.UpstreamTLS) *corev3.TransportSocket {
 	common := tlsContext(t.Certificate, t.Trust, uris(t.ServerIDs, exact), t.Params)
 	common.AlpnProtocols = t.ALPN

@@ -55,6 +55,8 @@ type Listener struct {
 	// SilentPorts are destination ports where the server speaks first, so that
 	// nothing may wait for the client.
 	SilentPorts []uint32 `json:"silentPorts,omitempty"`
+	// Socket is the path of a unix socket, instead of Address and Port.
+	Socket string `json:"socket,omitempty"`
 }
 
 // Address is an IP address and a port.
@@ -73,8 +75,10 @@ type Chain struct {
 	// FilterState records facts of the TLS handshake for later matching: key to
 	// format string, such as %DOWNSTREAM_PEER_URI_SAN%.
 	FilterState map[string]string `json:"filterState,omitempty"`
-	TLS         *DownstreamTLS    `json:"tls,omitempty"`  // nil: bytes are taken as they come
-	RBAC        *RBAC             `json:"rbac,omitempty"` // of connections that are no HTTP
+	TLS         *DownstreamTLS    `json:"tls,omitempty"` // nil: bytes are taken as they come
+	// Files are TLS with a certificate that the machine of the proxy has.
+	Files *CertificateFiles `json:"files,omitempty"`
+	RBAC  *RBAC             `json:"rbac,omitempty"` // of connections that are no HTTP
 	// ConnectionLimit closes connections above it.
 	ConnectionLimit *TokenBucket `json:"connectionLimit,omitempty"`
 }
@@ -140,6 +144,8 @@ type RouteConfig struct {
 	Patches              []*Patch `json:"patches,omitempty"`
 	// Hosts have routes of their own; VirtualHost takes what is for none of them.
 	Hosts []Host `json:"hosts,omitempty"`
+	// MaxBody is the largest Body of a Direct; 0: 4096 bytes.
+	MaxBody uint32 `json:"maxBody,omitempty"`
 }
 
 // Host is the routes of requests for some domains.

@@ -76,3 +76,10 @@ type ClientMatch struct {
 	SpiffeID   *ValueMatch `json:"spiffeID,omitempty"` // MatchExact or MatchPrefix; Name is not used
 	ServerName string      `json:"serverName,omitempty"`
 }
+
+// CertificateFiles are a certificate and its key, as files of the proxy's
+// machine. Clients prove nothing.
+type CertificateFiles struct {
+	Certificate string `json:"certificate"`
+	Key         string `json:"key"`
+}
