@@ -29,6 +29,7 @@ func run() error {
 	zones := flag.Int("zones", 20, "zones")
 	policies := flag.Int("policies", 300, "policies that zones receive")
 	dir := flag.String("out", filepath.Join("build", "bench"), "folder for the JSON")
+	flag.DurationVar(&profiles, "profile", 0, "how long to profile the control plane, into the folder for temporary files")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()

@@ -27,6 +27,7 @@ type controlPlane struct {
 	api  string // URL of REST
 	dp   string // host:port of the dataplane server
 	kds  string // host:port of KDS, of a global
+	diag string // URL of diagnostics
 }
 
 // startControlPlane runs atoll-cp with fresh state and returns when it is ready.
@@ -41,9 +42,10 @@ func startControlPlane(ctx context.Context, env map[string]string) (*controlPlan
 	}
 	cp := &controlPlane{
 		dir: dir, done: make(chan struct{}),
-		api: fmt.Sprintf("http://127.0.0.1:%d", ports[0]),
-		dp:  fmt.Sprintf("127.0.0.1:%d", ports[2]),
-		kds: fmt.Sprintf("127.0.0.1:%d", ports[3]),
+		api:  fmt.Sprintf("http://127.0.0.1:%d", ports[0]),
+		dp:   fmt.Sprintf("127.0.0.1:%d", ports[2]),
+		kds:  fmt.Sprintf("127.0.0.1:%d", ports[3]),
+		diag: fmt.Sprintf("http://127.0.0.1:%d", ports[4]),
 	}
 	settings := map[string]string{
 		"GENERAL_WORK_DIR":                  dir,
@@ -55,6 +57,7 @@ func startControlPlane(ctx context.Context, env map[string]string) (*controlPlan
 		"DP_SERVER_PORT":                    strconv.Itoa(ports[2]),
 		"MULTIZONE_GLOBAL_KDS_GRPC_PORT":    strconv.Itoa(ports[3]),
 		"DIAGNOSTICS_SERVER_PORT":           strconv.Itoa(ports[4]),
+		"DIAGNOSTICS_DEBUG_ENDPOINTS":       "true",
 		"STORE_TYPE":                        "sqlite",
 		"DP_SERVER_AUTHN_DP_PROXY_TYPE":     "none",
 		"MULTIZONE_GLOBAL_KDS_AUTH_TYPE":    "none",
@@ -88,9 +91,8 @@ func startControlPlane(ctx context.Context, env map[string]string) (*controlPlan
 		_ = cp.cmd.Wait() // how it ended is in its log
 		close(cp.done)
 	}()
-	ready := fmt.Sprintf("http://127.0.0.1:%d/ready", ports[4])
 	for {
-		resp, err := http.Get(ready)
+		resp, err := http.Get(cp.diag + "/ready")
 		if err == nil {
 			resp.Body.Close()
 			if resp.StatusCode == http.StatusOK {
@@ -120,6 +122,32 @@ func (cp *controlPlane) stop() {
 	_ = cp.cmd.Process.Kill() // it may have ended by itself
 	<-cp.done
 	os.RemoveAll(cp.dir)
+}
+
+// profile saves a profile of the control plane: of the CPU, as long as d lasts, or
+// of memory when d is 0.
+func (cp *controlPlane) profile(ctx context.Context, file string, d time.Duration) error {
+	url := cp.diag + "/debug/pprof/heap?gc=1"
+	if d > 0 {
+		url = fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", cp.diag, int(d.Seconds()))
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", resp.Status, b)
+	}
+	if err != nil {
+		return fmt.Errorf("profile: %w", err)
+	}
+	return os.WriteFile(file, b, 0o644)
 }
 
 // usage is what a process consumed so far.

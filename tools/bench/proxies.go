@@ -5,7 +5,10 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -20,6 +23,10 @@ import (
 
 	"github.com/atoll-mesh/atoll/pkg/delta/client"
 )
+
+// profiles is how long the CPU is profiled while proxies converge and while they
+// are idle; 0: not at all.
+var profiles time.Duration
 
 // What is measured of proxies, for the table and the growth between cases.
 const (
@@ -187,6 +194,13 @@ func benchProxies(ctx context.Context, r *report, c size) (string, error) {
 		}
 	}
 	f := &fleet{sizes: map[version]int{}}
+	if profiles > 0 {
+		go func() {
+			if err := cp.profile(ctx, filepath.Join(os.TempDir(), "atoll-bench-converge.pb.gz"), profiles); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+			}
+		}()
+	}
 	start := time.Now()
 	if err := f.connect(ctx, cp.dp, c); err != nil {
 		return name, err
@@ -217,6 +231,12 @@ func benchProxies(ctx context.Context, r *report, c size) (string, error) {
 		return name, err
 	}
 	r.add(name, whatIdle, percent(idle))
+	if profiles > 0 {
+		if err := errors.Join(cp.profile(ctx, filepath.Join(os.TempDir(), "atoll-bench-idle.pb.gz"), profiles),
+			cp.profile(ctx, filepath.Join(os.TempDir(), "atoll-bench-heap.pb.gz"), 0)); err != nil {
+			return name, err
+		}
+	}
 	if err := f.changes(ctx, r, cp, name, c); err != nil {
 		return name, err
 	}
