@@ -19,6 +19,9 @@ const product = "Atoll"
 // referenceProduct is what tools of the reference insist on talking to.
 const referenceProduct = "Kuma"
 
+// fromKumactl tells whether the reference's own tool asks.
+func fromKumactl(r *http.Request) bool { return strings.HasPrefix(r.UserAgent(), "kumactl/") }
+
 // clusterIDConfig is the Config that holds the identity of a control plane.
 const clusterIDConfig = "kuma-cluster-id"
 
@@ -26,7 +29,7 @@ const clusterIDConfig = "kuma-cluster-id"
 func (a *API) index(w http.ResponseWriter, r *http.Request) error {
 	s := a.View.Snapshot()
 	name := product
-	if strings.HasPrefix(r.UserAgent(), "kumactl/") {
+	if fromKumactl(r) {
 		name = referenceProduct // kumactl refuses to add a control plane of another name
 	}
 	gui := ""

@@ -146,6 +146,9 @@ func (a *API) list(k *resource.Kind) endpoint {
 func (a *API) answerPage(w http.ResponseWriter, r *http.Request, s rows, k *resource.Kind, item func(*resource.Object) []byte) error {
 	q := r.URL.Query()
 	p, err := parsePage(q)
+	if q.Get("size") == "" && fromKumactl(r) {
+		p.size = maxPage // its export never asks for a second page
+	}
 	if err != nil {
 		return err
 	}
