@@ -1,0 +1,131 @@
+// Package dynamic reads what the control plane tells an agent. It comes through
+// the agent's own Envoy, which answers for it on a unix socket, so that it
+// travels like all configuration of the proxy.
+package dynamic
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// DefaultInterval is the time between two looks.
+const DefaultInterval = 250 * time.Millisecond
+
+// timeout bounds one look; Envoy answers from memory.
+const timeout = 2 * time.Second
+
+// Source is what an agent is told, by path. Make one with New, Watch, and Run it.
+type Source struct {
+	client   *http.Client
+	interval time.Duration
+	log      *slog.Logger
+	parts    []*part // fixed once Run or Refresh is called
+}
+
+// part is one path and who wants to know.
+type part struct {
+	path  string
+	apply func([]byte) error
+
+	mu   sync.Mutex
+	etag string
+	said string // the last error that was logged
+}
+
+// New reads from a unix socket. An interval of 0 is DefaultInterval.
+func New(socket string, interval time.Duration, log *slog.Logger) *Source {
+	if interval <= 0 {
+		interval = DefaultInterval
+	}
+	return &Source{interval: interval, log: log, client: &http.Client{
+		Timeout: timeout,
+		Transport: &http.Transport{
+			MaxIdleConnsPerHost: 1,
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+			},
+		},
+	}}
+}
+
+// Watch has apply called with the content of a path when it changes, and with nil
+// when there is nothing under the path any more. It is called by one goroutine at
+// a time per path. Content that it refuses is logged and not tried again.
+func (s *Source) Watch(path string, apply func([]byte) error) {
+	s.parts = append(s.parts, &part{path: path, apply: apply})
+}
+
+// Run looks until ctx ends.
+func (s *Source) Run(ctx context.Context) {
+	// Envoy does not tell its neighbours that its configuration changed, so the
+	// agent asks: with If-None-Match, which is answered without content.
+	t := time.NewTicker(s.interval)
+	defer t.Stop()
+	defer s.client.CloseIdleConnections()
+	for {
+		s.Refresh(ctx)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Refresh looks now, and returns when what was new is applied.
+func (s *Source) Refresh(ctx context.Context) {
+	for _, p := range s.parts {
+		if err := s.look(ctx, p); err != nil && ctx.Err() == nil {
+			p.mu.Lock()
+			again := p.said == err.Error()
+			p.said = err.Error()
+			p.mu.Unlock()
+			if !again {
+				s.log.Warn("what the control plane tells this agent could not be used", "part", p.path, "error", err)
+			}
+		}
+	}
+}
+
+// look asks for one path. A socket that is not there is no error: Envoy makes it
+// when there is something to tell.
+func (s *Source) look(ctx context.Context, p *part) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://envoy/"+p.path, nil)
+	if err != nil {
+		return err
+	}
+	if p.etag != "" {
+		req.Header.Set("If-None-Match", p.etag)
+	}
+	resp, err := s.client.Do(req)
+	if err != nil {
+		return nil // what was told last stays: Envoy restarts, or has yet to listen
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	switch resp.StatusCode {
+	case http.StatusNotModified:
+		return nil
+	case http.StatusNotFound:
+		if p.etag == "" {
+			return nil
+		}
+		p.etag = ""
+		return p.apply(nil)
+	case http.StatusOK:
+		p.etag = resp.Header.Get("Etag")
+		return p.apply(body)
+	}
+	return fmt.Errorf("Envoy answers %s", resp.Status)
+}

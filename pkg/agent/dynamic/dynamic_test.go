@@ -1,0 +1,66 @@
+package dynamic
+
+import (
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+	"testing"
+)
+
+// TestSource follows what is told: something, the same, something else, nothing.
+func TestSource(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s.sock")
+	var got []string
+	s := New(socket, 0, slog.New(slog.DiscardHandler))
+	s.Watch("dns", func(b []byte) error {
+		if b == nil {
+			got = append(got, "none")
+			return nil
+		}
+		got = append(got, string(b))
+		return errors.New("refused") // is not tried again
+	})
+	s.Refresh(t.Context()) // nobody listens yet
+
+	var body atomic.Pointer[string]
+	var full atomic.Int64
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b := body.Load()
+		switch {
+		case b == nil || r.URL.Path != "/dns":
+			http.NotFound(w, r)
+		case r.Header.Get("If-None-Match") == "of "+*b:
+			w.WriteHeader(http.StatusNotModified)
+		default:
+			full.Add(1)
+			w.Header().Set("Etag", "of "+*b)
+			_, _ = w.Write([]byte(*b))
+		}
+	})}
+	go func() { _ = h.Serve(l) }()
+	defer func() { _ = h.Close() }()
+
+	for _, b := range []*string{nil, new("one"), new("one"), new("two"), nil, nil, new("two")} {
+		body.Store(b)
+		s.Refresh(t.Context())
+	}
+	if want := []string{"one", "two", "none", "two"}; !slices.Equal(got, want) {
+		t.Errorf("told %q, want %q", got, want)
+	}
+	if full.Load() != 3 {
+		t.Errorf("content was sent %d times, want 3", full.Load())
+	}
+	_ = h.Close()
+	s.Refresh(t.Context()) // what was told stays
+	if len(got) != 4 {
+		t.Errorf("told %q after Envoy went away", got)
+	}
+}
