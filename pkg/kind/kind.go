@@ -51,6 +51,8 @@ func All() []*resource.Kind {
 		workloadKind(),
 		zoneKind(),
 		zoneInsightKind(),
+		zoneLinkKind(),
+		zoneTrafficKind(),
 	}
 }
 

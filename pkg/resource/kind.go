@@ -65,10 +65,15 @@ type Kind struct {
 	ReadOnly  bool // written by control planes only; the API answers 405
 	AdminOnly bool // secret: only admins may read or write it
 	Internal  bool // has no REST path
+	Native    bool // the reference does not know it: exchanged between Atoll control planes only
 	// Proto kinds travel as protobuf and are flattened in JSON; all others are
 	// JSON on the wire with spec and status members.
 	Proto     bool
 	HasStatus bool
+	// LocalStatus says that the status is this control plane's own: it is neither
+	// sent to others nor part of the API where there is nothing to say. Such a
+	// kind does not count as one that HasStatus.
+	LocalStatus bool
 	Policy    *PolicyInfo // nil unless a policy
 	// Ports lists the ports of a destination of traffic, which is what can be
 	// called by its name and reached across zones. Nil for all other kinds.
@@ -94,7 +99,7 @@ func Define[S, St any](k Kind) *Kind {
 	k.newSpec = func() any { return new(S) }
 	_, k.Proto = any(new(S)).(proto.Message)
 	if _, none := any(new(St)).(*NoStatus); !none {
-		k.HasStatus = true
+		k.HasStatus = !k.LocalStatus
 		k.newStatus = func() any { return new(St) }
 	}
 	if k.Schema == nil {

@@ -13,6 +13,7 @@ import (
 // readTypes are the types that rows are derived from.
 var readTypes = []resource.Type{
 	kind.Dataplane, kind.MeshService, kind.MeshMultiZoneService, kind.MeshExternalService, kind.MeshZoneAddress, kind.MeshIdentity,
+	kind.ZoneLink, kind.ZoneTraffic,
 }
 
 // FromScratch derives everything from src.
@@ -46,7 +47,7 @@ func Derive(prev *State, src Source, touched []resource.ID) (*State, []Changed) 
 		State: prev.fork(), src: src,
 		rebuild: map[string]*service{}, patch: map[string]*patch{},
 		remote: map[string]resource.ID{}, external: map[string]resource.ID{}, rejoin: map[string]resource.ID{},
-		entered: map[pair]bool{},
+		entered: map[pair]bool{}, stood: map[string]bool{},
 	}
 	// What something is joined by, or entered through, is found by what is noted
 	// of both: whichever comes second in this order finds the other.
@@ -66,6 +67,15 @@ func Derive(prev *State, src Source, touched []resource.ID) (*State, []Changed) 
 	}
 	for zone := range d.entered {
 		d.enter(zone)
+	}
+	for _, id := range byType[kind.ZoneLink] {
+		d.zoneLink(id, src.Get(id))
+	}
+	for _, id := range byType[kind.ZoneTraffic] {
+		d.stood[id.Name] = true
+	}
+	for zone := range d.stood {
+		d.stand(zone)
 	}
 	for _, id := range byType[kind.MeshIdentity] {
 		d.identity(id.Mesh)
@@ -97,7 +107,9 @@ func Derive(prev *State, src Source, touched []resource.ID) (*State, []Changed) 
 }
 
 // endpointsOnly are types that matter to endpoints and nothing else.
-var endpointsOnly = map[resource.Type]bool{kind.Dataplane: true, kind.MeshZoneAddress: true, kind.MeshIdentity: true}
+var endpointsOnly = map[resource.Type]bool{
+	kind.Dataplane: true, kind.MeshZoneAddress: true, kind.MeshIdentity: true, kind.ZoneLink: true, kind.ZoneTraffic: true,
+}
 
 func compareChanged(a, b Changed) int {
 	if a.Endpoints != b.Endpoints {
@@ -120,6 +132,7 @@ type derivation struct {
 	external map[string]resource.ID // by row key
 	rejoin   map[string]resource.ID // by row key
 	entered  map[pair]bool          // zones whose entrances changed
+	stood    map[string]bool        // zones whose links or traffic changed
 }
 
 // patch is a service and those of its present or former members that changed.
@@ -276,7 +289,7 @@ func (d *derivation) endpointRows(id resource.ID, old, row *Destination) {
 	}
 	for _, p := range is {
 		if !has(was, p) {
-			d.setEndpoints(EndpointsKey{id, p.Section}, nil)
+			d.setEndpoints(EndpointsKey{id, p.Section}, nil, nil)
 		}
 	}
 }
@@ -291,7 +304,7 @@ func (d *derivation) rebuildEndpoints(svc *service) {
 		return true
 	})
 	for i, t := range svc.ports {
-		d.setEndpoints(EndpointsKey{svc.id, t.section}, lists[i])
+		d.setEndpoints(EndpointsKey{svc.id, t.section}, lists[i], nil)
 	}
 }
 
@@ -315,22 +328,23 @@ func (d *derivation) patchEndpoints(p *patch) {
 				list = row.endpoints(list, t)
 			}
 		}
-		d.setEndpoints(key, list)
+		d.setEndpoints(key, list, nil)
 	}
 }
 
-// setEndpoints stores a row unless it equals the old one. The list becomes the
+// setEndpoints stores a row unless it equals the old one. The lists become the
 // row's own.
-func (d *derivation) setEndpoints(key EndpointsKey, list []Endpoint) {
+func (d *derivation) setEndpoints(key EndpointsKey, list, out []Endpoint) {
 	slices.SortStableFunc(list, compareEndpoints)
 	// Of inbounds of one proxy at the same address the first counts.
 	list = slices.CompactFunc(list, func(a, b Endpoint) bool { return compareEndpoints(a, b) == 0 })
 	old := d.State.Endpoints(key)
-	if old != nil && slices.EqualFunc(old.List, list, func(a, b Endpoint) bool { return a.equal(&b) }) {
+	equal := func(a, b Endpoint) bool { return a.equal(&b) }
+	if old != nil && slices.EqualFunc(old.List, list, equal) && slices.EqualFunc(old.Out, out, equal) {
 		return
 	}
 	id := key.ID()
-	d.endpoints.Set(rowKey(id), &Endpoints{Key: key, List: list})
+	d.endpoints.Set(rowKey(id), &Endpoints{Key: key, List: list, Out: out})
 	d.changed = append(d.changed, Changed{ID: id, Endpoints: true})
 	if row := d.Destination(key.Destination); row != nil && row.ID.Type == kind.MeshService {
 		d.joinedBy(row)

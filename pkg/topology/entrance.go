@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"iter"
 	"net/netip"
 	"slices"
 
@@ -22,9 +23,7 @@ func entranceOf(o *resource.Object) *entrance {
 		return nil
 	}
 	e := &entrance{id: o.ID, zone: o.Zone(), host: spec.Address, port: uint32(spec.Port)}
-	if a, err := netip.ParseAddr(e.host); err == nil {
-		e.host = a.String()
-	}
+	e.host = normalHost(e.host)
 	return e
 }
 
@@ -86,15 +85,32 @@ func (d *derivation) remoteService(row *Destination) {
 
 // enter has the endpoints of all services of a zone made anew.
 func (d *derivation) enter(zone pair) {
-	names := d.byLabel.get(pair{zone.mesh, resource.LabelZone, zone.value})
-	if names == nil {
-		return
-	}
-	names.Scan(func(key string) bool {
-		row, _ := d.destinations.Get(key)
+	for row := range d.servicesOf(zone) {
 		d.remoteService(row)
-		return true
-	})
+	}
+}
+
+// servicesOf yields the MeshServices of a zone: those that say so, and of this
+// zone also those that need not.
+func (d *derivation) servicesOf(zone pair) iter.Seq[*Destination] {
+	return func(yield func(*Destination) bool) {
+		if zone.value == d.site.Zone {
+			for row := range d.destinationsOf(zone.mesh, kind.MeshService) {
+				if (row.Local || row.Zone == zone.value) && !yield(row) {
+					return
+				}
+			}
+			return
+		}
+		names := d.byLabel.get(pair{zone.mesh, resource.LabelZone, zone.value})
+		if names == nil {
+			return
+		}
+		names.Scan(func(key string) bool {
+			row, _ := d.destinations.Get(key)
+			return row.ID.Type != kind.MeshService || yield(row)
+		})
+	}
 }
 
 // remoteEndpoints makes the rows of a MeshService of another zone: the entrances
@@ -108,8 +124,16 @@ func (d *derivation) remoteEndpoints(id resource.ID) {
 	if d.secured.Contains(id.Mesh) && row.Zone != "" {
 		list = d.entrancesOf(id.Mesh, row.Zone)
 	}
+	// All are of one zone: only a single address may stand worse than others.
+	in, out := choose(d.rankAll(nil, row, list))
+	for i := range in {
+		in[i].Away = 0
+	}
+	for i := range out {
+		out[i].Away = 0
+	}
 	for _, p := range row.Ports {
-		d.setEndpoints(EndpointsKey{id, p.Section}, slices.Clone(list))
+		d.setEndpoints(EndpointsKey{id, p.Section}, slices.Clone(in), slices.Clone(out))
 	}
 }
 

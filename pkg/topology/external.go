@@ -118,6 +118,6 @@ func (d *derivation) externalService(id resource.ID) {
 		return
 	}
 	for _, p := range row.Ports {
-		d.setEndpoints(EndpointsKey{id, p.Section}, list)
+		d.setEndpoints(EndpointsKey{id, p.Section}, list, nil)
 	}
 }

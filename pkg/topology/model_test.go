@@ -100,15 +100,17 @@ func playModel(t *testing.T, seed uint64, steps int) {
 type rows struct {
 	Destinations map[resource.ID]topology.Destination
 	Endpoints    map[resource.ID][]topology.Endpoint
+	Out          map[resource.ID][]topology.Endpoint
 }
 
 func snapshotOf(s *topology.State) rows {
-	r := rows{map[resource.ID]topology.Destination{}, map[resource.ID][]topology.Endpoint{}}
+	r := rows{map[resource.ID]topology.Destination{}, map[resource.ID][]topology.Endpoint{}, map[resource.ID][]topology.Endpoint{}}
 	for d := range s.Destinations("") {
 		r.Destinations[d.ID] = *d
 		for _, p := range d.Ports {
 			k := topology.EndpointsKey{Destination: d.ID, Section: p.Section}
 			r.Endpoints[k.ID()] = append([]topology.Endpoint{}, s.Endpoints(k).List...)
+			r.Out[k.ID()] = append([]topology.Endpoint{}, s.Endpoints(k).Out...)
 		}
 	}
 	return r
@@ -120,11 +122,22 @@ func (r rows) text() map[resource.ID][]string {
 	for id, list := range r.Endpoints {
 		out[id] = []string{}
 		for _, e := range list {
-			out[id] = append(out[id], fmt.Sprintf("%s:%d %s %s %s", e.Address, e.Port, e.Zone, e.Proxy.Name, e.Labels["kuma.io/protocol"]))
+			out[id] = append(out[id], text(e))
+		}
+		for _, e := range r.Out[id] {
+			out[id] = append(out[id], "out "+text(e))
 		}
 		slices.Sort(out[id])
 	}
 	return out
+}
+
+func text(e topology.Endpoint) string {
+	at := fmt.Sprintf("%s:%d %s %s %s", e.Address, e.Port, e.Zone, e.Proxy.Name, e.Labels["kuma.io/protocol"])
+	if e.Away > 0 {
+		at += fmt.Sprintf(" -%d%%", e.Away)
+	}
+	return at
 }
 
 // oracle reads the rules one by one, without indexes.
@@ -183,7 +196,7 @@ func checkChanged(t *testing.T, step int, old, next *topology.State, changed []t
 	}
 	for id := range union(was.Endpoints, is.Endpoints) {
 		a, b := endpointsAt(old, id), endpointsAt(next, id)
-		same := a != nil && b != nil && reflect.DeepEqual(was.Endpoints[id], is.Endpoints[id])
+		same := a != nil && b != nil && reflect.DeepEqual(was.Endpoints[id], is.Endpoints[id]) && reflect.DeepEqual(was.Out[id], is.Out[id])
 		checkRow(t, step, id.String(), same, a == b, reported[topology.Changed{ID: id, Endpoints: true}])
 	}
 	if n := len(union(was.Destinations, is.Destinations)) + len(union(was.Endpoints, is.Endpoints)); len(reported) > n {
@@ -291,7 +304,9 @@ func randomID(rng *rand.Rand) resource.ID {
 	if rng.IntN(4) == 0 {
 		mesh = "m2"
 	}
-	switch rng.IntN(10) {
+	switch rng.IntN(11) {
+	case 10:
+		return randomIDOfStanding(rng)
 	case 0, 1, 2:
 		return resource.ID{Type: kind.MeshService, Mesh: mesh, Name: fmt.Sprintf("svc-%d", rng.IntN(6))}
 	case 3, 4:
@@ -316,6 +331,9 @@ func randomObject(t *testing.T, rng *rand.Rand, id resource.ID) *resource.Object
 		dp := randomDataplane(rng)
 		addListeners(rng, dp)
 		return object(t, id, created, randomLabels(rng), dp, nil)
+	}
+	if id.Type == kind.ZoneLink || id.Type == kind.ZoneTraffic {
+		return randomStanding(t, rng, id, created)
 	}
 	if id.Type != kind.MeshService {
 		return randomObjectOfZones(t, rng, id, created)

@@ -144,12 +144,13 @@ func (d *derivation) join(id resource.ID) {
 		return
 	}
 	for _, p := range row.Ports {
-		var list []Endpoint
+		var list []ranked
 		for _, m := range members {
 			if e := d.Endpoints(EndpointsKey{m.ID, p.Section}); e != nil && m.Available {
-				list = append(list, e.List...)
+				list = d.rankAll(d.rankAll(list, m, e.List), m, e.Out)
 			}
 		}
-		d.setEndpoints(EndpointsKey{id, p.Section}, list)
+		in, out := choose(list)
+		d.setEndpoints(EndpointsKey{id, p.Section}, in, out)
 	}
 }

@@ -210,7 +210,7 @@ func (p *proxy) equal(q *proxy) bool {
 
 func (e *Endpoint) equal(f *Endpoint) bool {
 	return e.Address == f.Address && e.Port == f.Port && e.Zone == f.Zone && e.Weight == f.Weight &&
-		e.Proxy == f.Proxy && maps.Equal(e.Labels, f.Labels)
+		e.Away == f.Away && e.Proxy == f.Proxy && maps.Equal(e.Labels, f.Labels)
 }
 
 // endpoints appends the addresses of p that serve t.

@@ -29,6 +29,9 @@ type State struct {
 	members      index                            // proxies by each of their labels
 	joining      index                            // joins by one pair of their selector
 	inZone       index                            // entrances by zoneOf
+	links        *btree.Map[string, *link]        // by rowKey; those that count here
+	linked       index                            // links by observed
+	standings    *btree.Map[string, *standing]    // by zone; of those that are not whole
 }
 
 // Empty is the state of no resources.
@@ -48,6 +51,9 @@ func Empty(site resource.Site) *State {
 		members:      newIndex(),
 		joining:      newIndex(),
 		inZone:       newIndex(),
+		links:        &btree.Map[string, *link]{},
+		linked:       newIndex(),
+		standings:    &btree.Map[string, *standing]{},
 	}
 }
 
@@ -68,12 +74,15 @@ func (s *State) fork() *State {
 		members:      s.members.fork(),
 		joining:      s.joining.fork(),
 		inZone:       s.inZone.fork(),
+		links:        s.links.Copy(),
+		linked:       s.linked.fork(),
+		standings:    s.standings.Copy(),
 	}
 }
 
 // publish gives up the right to write.
 func (s *State) publish() {
-	for _, x := range []*index{&s.byLabel, &s.selecting, &s.members, &s.joining, &s.inZone} {
+	for _, x := range []*index{&s.byLabel, &s.selecting, &s.members, &s.joining, &s.inZone, &s.linked} {
 		x.owned = nil
 	}
 }
@@ -100,6 +109,21 @@ func (s *State) Destinations(mesh string) iter.Seq[*Destination] {
 		s.destinations.Ascend(prefix, func(key string, d *Destination) bool {
 			return strings.HasPrefix(key, prefix) && yield(d)
 		})
+	}
+}
+
+// meshes yields the meshes that have destinations.
+func (s *State) meshes() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for from, more := "", true; more; {
+			more = false
+			s.destinations.Ascend(from, func(_ string, d *Destination) bool {
+				if more = yield(d.ID.Mesh); more {
+					from = d.ID.Mesh + "\x01" // behind all of its rows
+				}
+				return false
+			})
+		}
 	}
 }
 

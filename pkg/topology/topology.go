@@ -69,6 +69,9 @@ func (k EndpointsKey) ID() resource.ID {
 type Endpoints struct {
 	Key  EndpointsKey
 	List []Endpoint
+	// Out are those that get no requests while List has others: their zone, or
+	// their entrance, is withdrawn or drained. They still answer those who come.
+	Out []Endpoint
 }
 
 // Endpoint is one address that serves a port.
@@ -77,6 +80,8 @@ type Endpoint struct {
 	Port    uint32
 	Zone    string // empty: of an egress, which is no place to prefer
 	Weight  uint32
+	// Away is the percentage of its requests that shall go to other zones instead.
+	Away uint32
 	// Labels are what routes select subsets by: those of the Dataplane without
 	// kuma.io/service, and kuma.io/protocol of the inbound.
 	Labels map[string]string

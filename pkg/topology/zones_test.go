@@ -83,28 +83,23 @@ func oracleOfZones(w world, out map[resource.ID][]string) {
 	for svc := range w.List(kind.MeshService, "") {
 		for _, p := range resource.SpecOf[kind.MeshServiceSpec](svc).Ports {
 			if remote(svc) {
-				out[section(svc.ID, p.Section())] = entrances(w, svc)
+				out[section(svc.ID, p.Section())] = oracleRow(w, svc, entrances(w, svc))
 			}
 		}
 	}
 	for o := range w.List(kind.MeshMultiZoneService, "") {
 		spec := resource.SpecOf[kind.MeshMultiZoneServiceSpec](o)
 		for _, p := range spec.Ports {
-			list := []string{}
+			var members []candidate
 			for _, svc := range joined(w, o) {
 				if remote(svc) && resource.SpecOf[kind.MeshServiceSpec](svc).State != "Available" {
 					continue
 				}
 				for _, e := range out[section(svc.ID, p.Section())] {
-					// The protocol is the last word: two inbounds may have one address.
-					at := e[:strings.LastIndex(e, " ")+1]
-					if !slices.ContainsFunc(list, func(x string) bool { return strings.HasPrefix(x, at) }) {
-						list = append(list, e)
-					}
+					members = append(members, candidateOf(w, svc, strings.TrimPrefix(e, "out ")))
 				}
 			}
-			slices.Sort(list)
-			out[section(o.ID, p.Section())] = list
+			out[section(o.ID, p.Section())] = bestOf(members)
 		}
 	}
 	for o := range w.List(kind.MeshExternalService, "") {
