@@ -26,6 +26,11 @@ type Source struct {
 	interval time.Duration
 	log      *slog.Logger
 	parts    []*part // fixed once Run or Refresh is called
+
+	// Alive tells whether Envoy runs with all of its configuration. When it does
+	// and yet has no such socket, nothing is told any more. Nil: that is never
+	// concluded.
+	Alive func(context.Context) bool
 }
 
 // part is one path and who wants to know.
@@ -36,7 +41,12 @@ type part struct {
 	mu   sync.Mutex
 	etag string
 	said string // the last error that was logged
+	gone int    // looks in a row that found no socket
 }
+
+// goneAfter is how many looks in a row must find no socket: Envoy takes a moment
+// to replace a listener.
+const goneAfter = 4
 
 // New reads from a unix socket. An interval of 0 is DefaultInterval.
 func New(socket string, interval time.Duration, log *slog.Logger) *Source {
@@ -107,9 +117,10 @@ func (s *Source) look(ctx context.Context, p *part) error {
 	}
 	resp, err := s.client.Do(req)
 	if err != nil {
-		return nil // what was told last stays: Envoy restarts, or has yet to listen
+		return s.missing(ctx, p)
 	}
 	defer resp.Body.Close()
+	p.gone = 0
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return err
@@ -118,14 +129,31 @@ func (s *Source) look(ctx context.Context, p *part) error {
 	case http.StatusNotModified:
 		return nil
 	case http.StatusNotFound:
-		if p.etag == "" {
-			return nil
-		}
-		p.etag = ""
-		return p.apply(nil)
+		return p.nothing()
 	case http.StatusOK:
 		p.etag = resp.Header.Get("Etag")
 		return p.apply(body)
 	}
 	return fmt.Errorf("Envoy answers %s", resp.Status)
+}
+
+// missing is called when nobody answers. What was told last stays while Envoy
+// restarts.
+func (s *Source) missing(ctx context.Context, p *part) error {
+	if p.etag == "" || s.Alive == nil || !s.Alive(ctx) {
+		p.gone = 0
+		return nil
+	}
+	if p.gone++; p.gone < goneAfter {
+		return nil
+	}
+	return p.nothing()
+}
+
+func (p *part) nothing() error {
+	if p.etag == "" {
+		return nil
+	}
+	p.etag, p.gone = "", 0
+	return p.apply(nil)
 }

@@ -1,6 +1,7 @@
 package dynamic
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net"
@@ -62,5 +63,12 @@ func TestSource(t *testing.T) {
 	s.Refresh(t.Context()) // what was told stays
 	if len(got) != 4 {
 		t.Errorf("told %q after Envoy went away", got)
+	}
+	s.Alive = func(context.Context) bool { return true } // but does not listen there
+	for range goneAfter {
+		s.Refresh(t.Context())
+	}
+	if len(got) != 5 || got[4] != "none" {
+		t.Errorf("told %q after the listener went away", got)
 	}
 }
