@@ -171,3 +171,31 @@ type RouteRule struct {
 
 // Routed is implemented by merged confs of policies that make routes.
 type Routed interface{ RouteRules() []RouteRule }
+
+// All yields every matched policy, by kind in order of application and within a
+// kind in ascending precedence.
+func (m *Matched) All() iter.Seq[*resource.Object] {
+	return func(yield func(*resource.Object) bool) {
+		for _, di := range m.ix.defs {
+			for _, p := range di.policies {
+				if m.set.has(p.bit) && !yield(p.obj) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Without returns what would be matched if some of the policies were gone.
+func (m *Matched) Without(gone ...*resource.Object) *Matched {
+	n := &Matched{ix: m.ix, proxy: m.proxy, set: slices.Clone(m.set)}
+	for _, di := range m.ix.defs {
+		for _, p := range di.policies {
+			if slices.Contains(gone, p.obj) {
+				n.set[p.bit/8] &^= 1 << (p.bit % 8)
+			}
+		}
+	}
+	n.out = m.ix.outbound(n.set)
+	return n
+}

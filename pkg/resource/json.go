@@ -47,7 +47,7 @@ func (o *Object) encodeJSON() []byte {
 	}
 	b.WriteString(`,"spec":`)
 	b.Write(SpecJSON(o.Spec))
-	if o.Kind.HasStatus {
+	if o.Kind.HasStatus || o.Kind.LocalStatus && o.Status != nil {
 		b.WriteString(`,"status":`)
 		status := o.Status
 		if status == nil { // some have members that are always there

@@ -76,7 +76,7 @@ func kubernetesObject(o *resource.Object, namespace string) kubeObject {
 		k.Mesh = o.Mesh
 	}
 	k.Spec = resource.SpecJSON(o.Spec)
-	if o.Kind.HasStatus && o.Status != nil {
+	if (o.Kind.HasStatus || o.Kind.LocalStatus) && o.Status != nil {
 		k.Status = resource.SpecJSON(o.Status)
 	}
 	return k
