@@ -33,9 +33,17 @@ type ProxySpec struct {
 	// MultiZone and External are further outbounds: port on Address to
 	// MeshMultiZoneService, called on its port 8080, and to MeshExternalService.
 	MultiZone, External map[int]string
+	// BytesPort, on 127.0.0.1, is a second application, which speaks TCP, behind
+	// the inbound "bytes" on port 8081; 0: none.
+	BytesPort int
+	// MultiZoneBytes are outbounds to MeshMultiZoneServices, called on port 8081.
+	MultiZoneBytes map[int]string
 	// Ingress and Egress are ports on Address where a zone proxy listens; 0: not.
 	Ingress, Egress int
 	Env             []string // for the agent
+	// Networking, in YAML, replaces what the fields above say of addresses and
+	// ports. %s in it is Address.
+	Networking string
 }
 
 // Proxy is an agent with its Envoy.
@@ -142,6 +150,21 @@ func (p *Proxy) KillEnvoy() error {
 	return syscall.Kill(pid, syscall.SIGKILL)
 }
 
+// SignalAll sends a signal to the agent and to its Envoy.
+func (p *Proxy) SignalAll(s syscall.Signal) {
+	if pid := p.EnvoyPID(); pid != 0 {
+		_ = syscall.Kill(pid, s) // ended meanwhile: as good
+	}
+	p.Signal(s)
+}
+
+// KillAll ends the agent and its Envoy at once, as the loss of their machine
+// does, and waits for the end of the agent.
+func (p *Proxy) KillAll() {
+	p.SignalAll(syscall.SIGKILL)
+	p.Kill()
+}
+
 func (s *ProxySpec) dataplane() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "type: Dataplane\nmesh: %s\nname: %s\n", s.Mesh, s.Name)
@@ -151,12 +174,19 @@ func (s *ProxySpec) dataplane() string {
 			fmt.Fprintf(&b, "  %s: %q\n", k, v)
 		}
 	}
+	if s.Networking != "" {
+		fmt.Fprintf(&b, "networking:\n  address: %s\n  admin: {port: %d}\n%s\n", s.Address, AdminPort, strings.ReplaceAll(s.Networking, "%s", s.Address))
+		return b.String()
+	}
 	fmt.Fprintf(&b, "networking:\n  address: %s\n  admin: {port: %d}\n", s.Address, AdminPort)
 	switch {
 	case s.AppPort > 0:
 		fmt.Fprintf(&b, "  inbound:\n  - {port: %d, servicePort: %d, serviceAddress: 127.0.0.1, protocol: %s, name: main}\n", s.InboundPort, s.AppPort, s.Protocol)
 	case s.Ingress+s.Egress == 0:
 		b.WriteString("  inbound:\n  - {port: 49151}\n") // serves nothing
+	}
+	if s.AppPort > 0 && s.BytesPort > 0 {
+		fmt.Fprintf(&b, "  - {port: 8081, servicePort: %d, serviceAddress: 127.0.0.1, protocol: tcp, name: bytes}\n", s.BytesPort)
 	}
 	if s.Ingress+s.Egress > 0 {
 		b.WriteString("  listeners:\n")
@@ -167,7 +197,7 @@ func (s *ProxySpec) dataplane() string {
 	if s.Egress > 0 {
 		fmt.Fprintf(&b, "  - {type: ZoneEgress, address: %s, port: %d, name: out}\n", s.Address, s.Egress)
 	}
-	if len(s.Outbounds)+len(s.MultiZone)+len(s.External) > 0 {
+	if len(s.Outbounds)+len(s.MultiZone)+len(s.MultiZoneBytes)+len(s.External) > 0 {
 		b.WriteString("  outbound:\n")
 	}
 	for port, service := range s.Outbounds {
@@ -175,6 +205,9 @@ func (s *ProxySpec) dataplane() string {
 	}
 	for port, service := range s.MultiZone {
 		fmt.Fprintf(&b, "  - {address: %s, port: %d, backendRef: {kind: MeshMultiZoneService, name: %s, port: 8080}}\n", s.Address, port, service)
+	}
+	for port, service := range s.MultiZoneBytes {
+		fmt.Fprintf(&b, "  - {address: %s, port: %d, backendRef: {kind: MeshMultiZoneService, name: %s, port: 8081}}\n", s.Address, port, service)
 	}
 	for port, service := range s.External {
 		fmt.Fprintf(&b, "  - {address: %s, port: %d, backendRef: {kind: MeshExternalService, name: %s}}\n", s.Address, port, service)

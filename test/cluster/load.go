@@ -1,0 +1,163 @@
+package cluster
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+// LoadSpec says what a Load sends. Requests are begun evenly spaced, whatever
+// happens to the ones before them. The body of an answer is who gave it.
+type LoadSpec struct {
+	Rate   int    // requests per second
+	Method string // of HTTP; default GET
+	URL    string
+	// Address, instead of URL, is called by TCP: each request is a connection that
+	// carries one line each way.
+	Address string
+	Timeout time.Duration // default 5 s
+	// Seen, unless nil, gets each outcome as it comes, from many goroutines.
+	Seen func(Outcome)
+}
+
+// Outcome is what became of one request.
+type Outcome struct {
+	Begun time.Time
+	Took  time.Duration
+	Who   string // answered; empty: nobody
+	Err   error
+}
+
+// Load is a steady flow of requests of which every outcome is kept.
+type Load struct {
+	LoadSpec
+	cancel context.CancelFunc
+	done   chan struct{}
+
+	mu       sync.Mutex // guards outcomes
+	outcomes []Outcome
+}
+
+// HeaderRequest numbers the requests of all loads, so that a server can tell
+// whether it got one twice.
+const HeaderRequest = "x-request-number"
+
+// StartLoad begins to send.
+func StartLoad(spec LoadSpec) *Load {
+	if spec.Timeout == 0 {
+		spec.Timeout = 5 * time.Second
+	}
+	if spec.Method == "" {
+		spec.Method = http.MethodGet
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	l := &Load{LoadSpec: spec, cancel: cancel, done: make(chan struct{})}
+	go l.run(ctx)
+	return l
+}
+
+// Stop ends the flow, waits for the last answers and returns all outcomes in
+// order of their begin.
+func (l *Load) Stop() []Outcome {
+	l.cancel()
+	<-l.done
+	return l.outcomes
+}
+
+func (l *Load) run(ctx context.Context) {
+	defer close(l.done)
+	call, end := l.caller()
+	defer end()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	begun := time.Now()
+	due := time.NewTimer(0) // of the next request
+	defer due.Stop()
+	for n := 0; ; n++ {
+		at := begun.Add(time.Duration(n) * time.Second / time.Duration(l.Rate))
+		due.Reset(time.Until(at))
+		select {
+		case <-due.C:
+		case <-ctx.Done():
+			return
+		}
+		i := l.reserve()
+		wg.Go(func() {
+			o := Outcome{Begun: time.Now()}
+			o.Who, o.Err = call(fmt.Sprintf("%p-%d", l, n))
+			o.Took = time.Since(o.Begun)
+			l.mu.Lock()
+			l.outcomes[i] = o
+			l.mu.Unlock()
+			if l.Seen != nil {
+				l.Seen(o)
+			}
+		})
+	}
+}
+
+func (l *Load) reserve() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.outcomes = append(l.outcomes, Outcome{})
+	return len(l.outcomes) - 1
+}
+
+// caller returns what makes one request with a number, and what ends all.
+func (l *Load) caller() (call func(number string) (string, error), end func()) {
+	if l.Address != "" {
+		return func(string) (string, error) { return askBytes(l.Address, l.Timeout) }, func() {}
+	}
+	c := &http.Client{
+		Timeout:   l.Timeout,
+		Transport: &http.Transport{MaxIdleConnsPerHost: 1024},
+	}
+	return func(number string) (string, error) { return askWith(c, l.Method, l.URL, number) }, c.CloseIdleConnections
+}
+
+func askWith(c *http.Client, method, url, number string) (string, error) {
+	var body io.Reader
+	if method == http.MethodPost {
+		body = strings.NewReader("order 1")
+	}
+	req, err := http.NewRequest(method, url, body)
+	if err != nil {
+		return "", err
+	}
+	req.Header.Set(HeaderRequest, number)
+	resp, err := c.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return "", err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("%s %s", resp.Status, b)
+	}
+	return string(b), nil
+}
+
+func askBytes(address string, timeout time.Duration) (string, error) {
+	conn, err := net.DialTimeout("tcp", address, timeout)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(timeout)); err != nil {
+		return "", err
+	}
+	if _, err := io.WriteString(conn, "who\n"); err != nil {
+		return "", err
+	}
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	return strings.TrimSuffix(line, "\n"), err
+}
