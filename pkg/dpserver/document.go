@@ -234,8 +234,8 @@ func (d *document) grpcService() (*core.GrpcService, error) {
 			},
 		}},
 		ChannelArgs: &core.GrpcService_GoogleGrpc_ChannelArgs{Args: map[string]*core.GrpcService_GoogleGrpc_ChannelArgs_Value{
-			"grpc.keepalive_time_ms":              number(10000),
-			"grpc.keepalive_timeout_ms":           number(30000),
+			"grpc.keepalive_time_ms":              number(30000),
+			"grpc.keepalive_timeout_ms":           number(10000),
 			"grpc.http2.max_pings_without_data":   number(0),
 			"grpc.max_receive_message_length":     number(int64(d.params.XDSMaxMessageBytes)),
 			"grpc.keepalive_permit_without_calls": number(1),

@@ -11,6 +11,13 @@ import (
 	"time"
 )
 
+// Hosts of proxies that vanish without a word are found by the kernel, which
+// costs this process nothing: a proxy that sends nothing is probed, and given up
+// when it has not acknowledged anything for goneAfter.
+const goneAfter = 30 * time.Second
+
+var probes = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}
+
 // splitter serves two protocols on one port: it shakes hands and gives each
 // connection to the server for it. gRPC clients speak HTTP/2 only; clients of
 // the bootstrap document can do with HTTP/1.1, which is preferred when a client

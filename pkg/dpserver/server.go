@@ -58,6 +58,10 @@ type Config struct {
 	// Attach begins to compile for a proxy, whose Dataplane is in the view.
 	Attach func(compile.ProxyInfo) Attachment
 
+	// Shaping finds out what made proxies refuse their configuration. Nil: it is
+	// not told.
+	Shaping Shaping
+
 	// DeregistrationDelay is how long a Dataplane that came with its proxy
 	// outlives the proxy's stream.
 	DeregistrationDelay time.Duration
@@ -84,6 +88,7 @@ type Server struct {
 	certs   *certificates
 	proxies *proxies
 	writer  *writer
+	blame   *blame
 
 	questions questions
 }
@@ -101,6 +106,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, log: cfg.Log, certs: certs}
 	s.writer = newWriter(s)
+	s.blame = newBlame(s)
 	s.proxies = newProxies(s)
 	return s, nil
 }
@@ -115,7 +121,7 @@ func setDefault[T comparable](v *T, d T) {
 // Run listens and serves until ctx ends. Streams are then closed, their ends are
 // written down, and no Dataplane is removed.
 func (s *Server) Run(ctx context.Context) error {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.cfg.Address)
+	l, err := (&net.ListenConfig{KeepAliveConfig: probes, Control: giveUp}).Listen(ctx, "tcp", s.cfg.Address)
 	if err != nil {
 		return fmt.Errorf("the server for proxies cannot listen: %w; is the port free (dpServer.port)?", err)
 	}
@@ -131,8 +137,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 	rpc := grpc.NewServer(append(xds.ServerOptions(),
 		grpc.MaxConcurrentStreams(100),
-		// Pings find proxies that went away without a word.
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 15 * time.Second, Timeout: 15 * time.Second}),
+		// Pings find proxies that hang. Hosts that went away are found by the kernel,
+		// sooner and at no cost; see the splitter.
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 2 * time.Minute, Timeout: 20 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)...)
 	xds.NewServer(s.proxies, xds.Options{Identifier: s.cfg.InstanceID, Log: s.log}).Register(rpc)
@@ -141,6 +148,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer stopWriter()
 	var background sync.WaitGroup
 	background.Go(func() { s.writer.run(writerCtx) })
+	background.Go(func() { s.blame.run(writerCtx) })
 	if s.cfg.Exclusive {
 		background.Go(func() { s.endStale(ctx) })
 	}
