@@ -25,7 +25,8 @@ func placementDigest(p *ir.Placement) digest {
 }
 
 // buildLoad makes the endpoints of a cluster, arranged for clients in zone. A
-// port that has none gets an empty assignment, so that Envoy need not wait.
+// port that has none gets an empty assignment, so that Envoy need not wait. Where
+// policies leave out all that serve, those that should not must.
 func buildLoad(cluster, zone string, place *ir.Placement, e *topology.Endpoints) *ir.ClusterLoad {
 	if place == nil {
 		place = &ir.Placement{}
@@ -34,13 +35,26 @@ func buildLoad(cluster, zone string, place *ir.Placement, e *topology.Endpoints)
 	if e == nil {
 		return l
 	}
+	if arrange(l, zone, place, e.List); len(l.Localities) == 0 {
+		out := slices.Clone(e.Out)
+		for i := range out {
+			out[i].Away = 0
+		}
+		arrange(l, zone, place, out)
+	}
+	return l
+}
+
+// arrange fills the localities of a load.
+func arrange(l *ir.ClusterLoad, zone string, place *ir.Placement, list []topology.Endpoint) {
 	type where struct {
 		zone, subZone string
 		priority      uint32
 	}
 	at := map[where]int{}
-	for i := range e.List {
-		ep := &e.List[i]
+	cedes := false
+	for i := range list {
+		ep := &list[i]
 		loc, ok := locality(place, zone, ep)
 		if !ok {
 			continue
@@ -53,8 +67,9 @@ func buildLoad(cluster, zone string, place *ir.Placement, e *topology.Endpoints)
 			l.Localities = append(l.Localities, loc)
 		}
 		l.Localities[n].Endpoints = append(l.Localities[n].Endpoints, ir.Endpoint{
-			Address: ep.Address, Port: ep.Port, Weight: ep.Weight, Labels: kept(place.Keep, ep.Labels),
+			Address: ep.Address, Port: ep.Port, Weight: ep.Weight, Away: ep.Away, Labels: kept(place.Keep, ep.Labels),
 		})
+		cedes = cedes || ep.Away > 0
 	}
 	if place.Grouped {
 		slices.SortStableFunc(l.Localities, func(a, b ir.Locality) int {
@@ -65,7 +80,9 @@ func buildLoad(cluster, zone string, place *ir.Placement, e *topology.Endpoints)
 		weigh(l.Localities)
 	}
 	closeGaps(l.Localities)
-	return l
+	if cedes {
+		cede(l.Localities, place.Weighted)
+	}
 }
 
 // locality is where an endpoint belongs; ok is false when it gets no traffic.

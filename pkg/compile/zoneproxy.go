@@ -284,15 +284,25 @@ func ingressCluster(name string) *ir.Cluster {
 }
 
 // read returns the endpoints of a cluster: for an ingress only workloads, since
-// what comes from another zone must not leave for yet another one.
+// what comes from another zone must not leave for yet another one. It serves who
+// comes even where clients should not.
 func (k rowKey) read(r *view.Reader) *topology.Endpoints {
 	e := r.Endpoints(k.EndpointsKey)
 	if e == nil || k.side != asIngress {
 		return e
 	}
-	return &topology.Endpoints{Key: e.Key, List: slices.DeleteFunc(slices.Clone(e.List), func(p topology.Endpoint) bool {
-		return p.Proxy.Name == ""
-	})}
+	list := workloads(e.List)
+	if len(list) == 0 {
+		list = workloads(e.Out)
+		for i := range list {
+			list[i].Away = 0
+		}
+	}
+	return &topology.Endpoints{Key: e.Key, List: list}
+}
+
+func workloads(list []topology.Endpoint) []topology.Endpoint {
+	return slices.DeleteFunc(slices.Clone(list), func(p topology.Endpoint) bool { return p.Proxy.Name == "" })
 }
 
 // comparePriorities orders what is outside the mesh as it shall be tried.

@@ -331,10 +331,12 @@ type Locality struct {
 // Endpoint is one address that serves. Labels go to the metadata envoy.lb and
 // envoy.transport_socket_match.
 type Endpoint struct {
-	Address string            `json:"address"`
-	Port    uint32            `json:"port"`
-	Weight  uint32            `json:"weight,omitempty"` // 0: 1
-	Labels  map[string]string `json:"labels,omitempty"`
+	Address string `json:"address"`
+	Port    uint32 `json:"port"`
+	Weight  uint32 `json:"weight,omitempty"` // 0: 1
+	// Away is the percentage of its requests that go elsewhere. Weight says so already.
+	Away   uint32            `json:"away,omitempty"`
+	Labels map[string]string `json:"labels,omitempty"`
 }
 
 // Config is everything that one layer of a proxy's configuration holds.
