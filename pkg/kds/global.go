@@ -201,6 +201,11 @@ func (g *Global) ZoneToGlobalSync(stream meshv1.KDSSyncService_ZoneToGlobalSyncS
 		log:  g.log.With("zone", p.zone),
 		news: func() bool { return p.features[featureAtoll] },
 	}
+	if p.features[featureAtoll] {
+		known := make(chan struct{})
+		close(known)
+		r.atoll = known
+	}
 	return g.ended(p, "ZoneToGlobalSync", r.run(ctx, stream))
 }
 
@@ -254,16 +259,19 @@ func (g *Global) ensureZone(ctx context.Context, name string) error {
 	}
 	k := g.cfg.View.Kinds().ByType(kind.Zone)
 	id := resource.ID{Type: kind.Zone, Name: name}
+	registered := false // by this call: two streams may come at once
 	rev, err := view.Edit(ctx, g.cfg.View, g.cfg.Store, id, auth.ControlPlaneName, func(old *resource.Object) (*resource.Object, error) {
-		if old != nil {
+		if registered = old == nil; !registered {
 			return old, nil
 		}
-		g.log.Info("a new zone is registered", "zone", name)
 		return k.New(resource.Meta{ID: id, Labels: g.cfg.View.Site().ComputeLabels(k, name, "", nil)},
 			&systemv1.Zone{Enabled: wrapperspb.Bool(true)}, nil)
 	})
 	if err != nil {
 		return err
+	}
+	if registered {
+		g.log.Info("a new zone is registered", "zone", name)
 	}
 	_, err = g.cfg.View.Wait(ctx, rev)
 	return err

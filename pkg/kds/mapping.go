@@ -46,7 +46,7 @@ var globalSecretsKept = map[string]bool{
 // toZone maps what a global sends to zones of one shape.
 func toZone(s shape, skipLabels []string, log *slog.Logger) mapping {
 	return func(o *resource.Object) (*entry, error) {
-		e := &entry{id: o.ID}
+		e := &entry{id: o.ID, feature: featureFor(o.Kind)}
 		if o.Labels[resource.LabelKDSSync] == "disabled" {
 			return nil, nil
 		}
@@ -54,6 +54,9 @@ func toZone(s shape, skipLabels []string, log *slog.Logger) mapping {
 			return nil, nil
 		}
 		if o.Labels[resource.LabelOrigin] == resource.OriginZone {
+			if o.Type == kind.ZoneLink && !aboutItself(o) {
+				return nil, nil
+			}
 			if !o.Kind.Flows.Has(resource.AcrossZones) {
 				return nil, nil
 			}
@@ -110,8 +113,24 @@ func toGlobal(zone string, skipLabels []string) mapping {
 		}
 		rename(p)
 		res, err := p.encode()
-		return &entry{id: o.ID, res: res}, err
+		return &entry{id: o.ID, res: res, feature: featureFor(o.Kind)}, err
 	}
+}
+
+// featureFor is what a peer must understand to be sent resources of a kind.
+func featureFor(k *resource.Kind) string {
+	if k.Native {
+		return featureAtoll
+	}
+	return ""
+}
+
+// aboutItself tells whether a ZoneLink is what a zone says of itself, which all
+// others hear. What it says of others is for the global only: every zone judges
+// by what it sees. That the zone is who it says is not believed but known.
+func aboutItself(o *resource.Object) bool {
+	link := resource.SpecOf[kind.ZoneLinkSpec](o)
+	return link.Observed == link.Observer && link.Observer == o.Zone()
 }
 
 func keepLabels(labels map[string]string, skip []string) map[string]string {

@@ -66,6 +66,9 @@ type receiver struct {
 	log      *slog.Logger
 	// news says that the peer reads requests that are no answers.
 	news func() bool
+	// atoll is closed when the peer turns out to be an Atoll; only then it is asked
+	// for kinds that the reference does not know. Nil: never.
+	atoll <-chan struct{}
 	// wake makes types that hold back deletions look again. Nil: never.
 	wake <-chan struct{}
 
@@ -131,7 +134,18 @@ func (r *receiver) run(ctx context.Context, stream inflow) error {
 		req := &discovery.DeltaDiscoveryRequest{
 			Node: r.node, TypeUrl: string(t), ResourceNamesSubscribe: []string{"*"}, InitialResourceVersions: it.stated,
 		}
-		if err := r.send(req); err != nil {
+		if it.kind.Native {
+			wg.Go(func() {
+				select {
+				case <-r.atoll:
+				case <-ctx.Done():
+					return
+				}
+				if err := r.send(req); err != nil {
+					cancel(err)
+				}
+			})
+		} else if err := r.send(req); err != nil {
 			return err
 		}
 		wg.Go(func() {

@@ -33,7 +33,7 @@ type duplex interface {
 type sender struct {
 	self     string // control_plane.identifier
 	box      *outbox
-	zone     string // whose resources are not echoed; empty: no filter at all
+	zone     string // whose resources are not echoed; empty: a global's peer has none
 	features features
 	progress *progress
 	log      *slog.Logger
@@ -221,9 +221,6 @@ func (s *sender) filter(disabled map[string]bool) func(*entry) bool {
 		may[f] = true
 	}
 	return func(e *entry) bool {
-		if zone == "" {
-			return true
-		}
 		if e.zone != "" && (e.zone == zone || disabled[e.zone]) {
 			return false
 		}

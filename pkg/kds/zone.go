@@ -138,8 +138,9 @@ type link struct {
 	client  meshv1.GlobalKDSServiceClient
 	sync    meshv1.KDSSyncServiceClient
 	guard   *guard
-	atoll   atomic.Bool // the global is an Atoll
-	healthy atomic.Bool // something was received
+	atoll   atomic.Bool   // the global is an Atoll
+	known   chan struct{} // closed when atoll becomes true
+	healthy atomic.Bool   // something was received
 }
 
 // connect serves one connection until any of its calls fails. healthy tells
@@ -153,7 +154,7 @@ func (z *Zone) connect(ctx context.Context) (healthy bool, err error) {
 	ctx = metadata.NewOutgoingContext(ctx, md)
 	l := &link{
 		z: z, client: meshv1.NewGlobalKDSServiceClient(conn), sync: meshv1.NewKDSSyncServiceClient(conn),
-		guard: newGuard(z.cfg.View, z.cfg.AdoptGlobal, z.log),
+		guard: newGuard(z.cfg.View, z.cfg.AdoptGlobal, z.log), known: make(chan struct{}),
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	for _, call := range []func(context.Context) error{
@@ -220,7 +221,7 @@ func (l *link) receive(ctx context.Context) error {
 	r := &receiver{
 		ward: &fromGlobal{guard: l.guard}, types: l.z.types, node: l.node(),
 		view: l.z.cfg.View, store: l.z.cfg.Store, progress: progress, log: l.z.log,
-		news: l.atoll.Load, wake: l.guard.wake,
+		news: l.atoll.Load, atoll: l.known, wake: l.guard.wake,
 	}
 	return fmt.Errorf("GlobalToZoneSync: %w", r.run(ctx, &greeted{KDSSyncService_GlobalToZoneSyncClient: stream, l: l}))
 }

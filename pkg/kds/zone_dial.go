@@ -101,8 +101,8 @@ func (g *greeted) Recv() (*discovery.DeltaDiscoveryResponse, error) {
 			return nil, eof(err)
 		}
 		for _, f := range md.Get(headerFeatures) {
-			if f == featureAtoll {
-				g.l.atoll.Store(true)
+			if f == featureAtoll && g.l.atoll.CompareAndSwap(false, true) {
+				close(g.l.known)
 			}
 		}
 		if id := md.Get(headerClusterID); len(id) > 0 {
