@@ -94,13 +94,15 @@ func secure(ctx context.Context, cp *controlPlane) error {
 		},
 		"meshaccesslogs/bench": {
 			"type": "MeshAccessLog",
-			"spec": map[string]any{
-				"to":    []any{map[string]any{"targetRef": map[string]any{"kind": "Mesh"}, "default": logToFile}},
-				"rules": []any{map[string]any{"default": logToFile}},
-			},
+			"spec": map[string]any{"to": []any{map[string]any{"targetRef": map[string]any{"kind": "Mesh"}, "default": logToFile}}},
+		},
+		"meshaccesslogs/bench-servers": {
+			"type": "MeshAccessLog",
+			"spec": map[string]any{"rules": []any{map[string]any{"default": logToFile}}},
 		},
 	} {
-		body["mesh"], body["name"] = "default", "bench"
+		_, name, _ := strings.Cut(path, "/")
+		body["mesh"], body["name"] = "default", name
 		if err := cp.put(ctx, "/meshes/default/"+path, body); err != nil {
 			return err
 		}
