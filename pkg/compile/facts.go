@@ -1,6 +1,7 @@
 package compile
 
 import (
+	mesh_proto "github.com/atoll-mesh/atoll/api/kuma/mesh/v1alpha1"
 	"github.com/atoll-mesh/atoll/pkg/envoy"
 	"github.com/atoll-mesh/atoll/pkg/ir"
 	"github.com/atoll-mesh/atoll/pkg/kind"
@@ -11,6 +12,9 @@ import (
 // FeatureLogPipe: the agent sends on what Envoy writes to the log socket.
 const FeatureLogPipe = "feature-tcp-accesslog-via-named-pipe"
 
+// FeatureOTLP: the agent takes OTLP on unix sockets and sends it on.
+const FeatureOTLP = "feature-otel-via-kuma-dp"
+
 // factsOf is what policies may read of a proxy.
 func factsOf(info *ProxyInfo, dp *resource.Object, n *kind.Networking, redirect *TransparentProxy) *policy.Facts {
 	f := &policy.Facts{
@@ -20,6 +24,7 @@ func factsOf(info *ProxyInfo, dp *resource.Object, n *kind.Networking, redirect 
 		ZoneProxyOnly: len(n.GetListeners()) > 0 && len(n.GetInbound()) == 0 && !kind.IsDelegatedGateway(n),
 		NodeAddress:   "127.0.0.1",
 		MetricsCert:   info.MetricsCert, MetricsKey: info.MetricsKey,
+		Role: roleOf(n), OTLPEnv: info.OTLPEnv,
 	}
 	if info.NodeAddress != "" {
 		f.NodeAddress = info.NodeAddress
@@ -29,9 +34,32 @@ func factsOf(info *ProxyInfo, dp *resource.Object, n *kind.Networking, redirect 
 			f.LogPipe = policy.SocketPath(info.Workdir, "kuma-al-"+dp.Name+"-"+dp.Mesh)
 		}
 		f.MetricsSocket = policy.SocketPath(info.Workdir, "kuma-mh-"+dp.Name+"-"+dp.Mesh)
+		if info.has(FeatureOTLP) {
+			f.OTLPFolder = info.Workdir
+		}
 		f.ConfigSocket = policy.SocketPath(info.Workdir, "kuma-mesh-metric-config")
 	}
 	return f
+}
+
+// roleOf is what a proxy is for.
+func roleOf(n *kind.Networking) string {
+	var ingress, egress bool
+	for _, l := range n.GetListeners() {
+		ingress = ingress || l.GetType() == mesh_proto.Dataplane_Networking_Listener_ZoneIngress
+		egress = egress || l.GetType() == mesh_proto.Dataplane_Networking_Listener_ZoneEgress
+	}
+	switch {
+	case kind.IsDelegatedGateway(n):
+		return policy.RoleGateway
+	case ingress && egress:
+		return policy.RoleZoneProxy
+	case ingress:
+		return policy.RoleZoneIngress
+	case egress:
+		return policy.RoleZoneEgress
+	}
+	return policy.RoleSidecar
 }
 
 // patchProblems warns of patches of the own layer that are left out.

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/atoll-mesh/atoll/pkg/kind"
+	"github.com/atoll-mesh/atoll/pkg/policy"
 	"github.com/atoll-mesh/atoll/pkg/resource"
 )
 
@@ -36,8 +37,9 @@ type ProxyInfo struct {
 	SpireSocket      string // of a SPIRE agent beside the proxy; empty: where they usually are
 	MetricsCert      string // files of the proxy, for those who read its metrics
 	MetricsKey       string
-	NodeAddress      string // of the machine that the proxy runs on; empty: unknown
-	SystemCA         string // path of the CAs that the proxy's system trusts; empty: unknown
+	NodeAddress      string         // of the machine that the proxy runs on; empty: unknown
+	OTLPEnv          policy.OTLPEnv // of the agent
+	SystemCA         string         // path of the CAs that the proxy's system trusts; empty: unknown
 }
 
 // TransparentProxy tells which connections are redirected to the proxy, and to

@@ -12,6 +12,16 @@ const (
 	OTLPHTTP = "http"
 )
 
+// Values of OTLPEnv.
+const (
+	EnvOptional = "Optional" // of Mode: what is set counts
+	EnvDisabled = "Disabled" // nothing counts
+	EnvRequired = "Required" // without, nothing is exported
+
+	EnvFirst      = "EnvFirst" // of Precedence
+	ExplicitFirst = "ExplicitFirst"
+)
+
 // MeshOpenTelemetryBackendSpec describes a collector that policies of
 // observability refer to. Empty: one beside each proxy.
 type MeshOpenTelemetryBackendSpec struct {

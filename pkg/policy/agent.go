@@ -16,7 +16,7 @@ import (
 const agentName = "system_dynamicconfig"
 
 // Configure tells the agent of the proxy something under a path, such as
-// meshmetric or dns. Envoy answers for it on a unix socket, with an Etag, so that
+// meshmetric or dns, instead of what was told there before. Envoy answers for it on a unix socket, with an Etag, so that
 // it travels and becomes effective as all other configuration does. It does
 // nothing for an agent that has no such socket.
 func (o *Own) Configure(path string, conf any) {
@@ -28,6 +28,7 @@ func (o *Own) Configure(path string, conf any) {
 	etag := hex.EncodeToString(sum[:])
 	routes := o.agentRoutes()
 	name := agentName + "_" + path
+	routes.Routes = slices.DeleteFunc(routes.Routes, func(r *ir.Route) bool { return r.Match.Path == "/"+path })
 	routes.Routes = append(routes.Routes,
 		&ir.Route{
 			Name:   name + "_not_modified",

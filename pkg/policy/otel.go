@@ -35,7 +35,14 @@ type Collector struct {
 	Port    uint32
 	HTTP    bool // OTLP over HTTP
 	Path    string
+	// What of an agent's OTEL_* variables counts.
+	EnvMode, EnvPrecedence string
+	EnvSignals             bool // those of one signal
 }
+
+// HTTPS tells whether the collector is called with TLS, which is what its port
+// says.
+func (c *Collector) HTTPS() bool { return c.HTTP && c.Port == 443 }
 
 // FindCollector returns the backend that a reference means: of several the
 // oldest, then the first by name. Nil: there is none.
@@ -51,7 +58,14 @@ func FindCollector(ref *CollectorRef, all []*resource.Object) *Collector {
 		return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.Name, b.Name))
 	})
 	spec := resource.SpecOf[kind.MeshOpenTelemetryBackendSpec](o)
-	c := &Collector{Name: o.DisplayName(), Port: 4317, HTTP: spec.Protocol == kind.OTLPHTTP}
+	c := &Collector{
+		Name: o.DisplayName(), Port: 4317, HTTP: spec.Protocol == kind.OTLPHTTP,
+		EnvMode: kind.EnvOptional, EnvPrecedence: kind.EnvFirst, EnvSignals: true,
+	}
+	if e := spec.Env; e != nil {
+		c.EnvMode, c.EnvPrecedence = cmp.Or(e.Mode, c.EnvMode), cmp.Or(e.Precedence, c.EnvPrecedence)
+		c.EnvSignals = e.AllowSignalOverrides == nil || *e.AllowSignalOverrides
+	}
 	if e := spec.Endpoint; e != nil {
 		if e.Address != nil {
 			c.Address = *e.Address

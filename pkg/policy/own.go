@@ -30,7 +30,23 @@ type Facts struct {
 	MetricsCert, MetricsKey string
 	// NodeAddress is where a collector on the proxy's node listens.
 	NodeAddress string
+	// Role is what the proxy is for: one of those below.
+	Role string
+	// OTLPFolder is where the agent has sockets that take what is for collectors;
+	// empty: it has none, and Envoy sends to collectors itself.
+	OTLPFolder string
+	// OTLPEnv is what of the OTEL_* variables the agent has.
+	OTLPEnv OTLPEnv
 }
+
+// Roles of proxies.
+const (
+	RoleSidecar     = "sidecar"
+	RoleGateway     = "gateway"
+	RoleZoneIngress = "zone-ingress"
+	RoleZoneEgress  = "zone-egress"
+	RoleZoneProxy   = "zone-proxy" // ingress and egress
+)
 
 // Workload is the label of that name.
 func (f *Facts) Workload() string { return f.Labels[resource.LabelWorkload] }
@@ -51,6 +67,7 @@ func WorkloadKRI(beside resource.KRI, workload string) string {
 type Own struct {
 	*ir.Config
 	*Facts
+	exports []*export
 }
 
 // Passthrough yields the listeners for destinations that the mesh does not know.

@@ -113,5 +113,6 @@ var Def = policy.Define(resource.Names{
 	},
 	HasStatus: true,
 	Validate:  validate,
-	Warnings:  func(*Spec) []string { return []string{"MeshMetric has no effect yet"} },
+	Proxy:     proxy,
+	Resolve:   resolve,
 })

@@ -175,7 +175,7 @@ func (s *script) facts() *policy.Facts {
 	return &policy.Facts{
 		Mesh: "default", Zone: labels[resource.LabelZone], Name: "client", Address: "192.0.2.1", Labels: labels,
 		KRI:        resource.KRI{Short: "dp", Mesh: "default", Zone: labels[resource.LabelZone], Name: "client"},
-		Redirected: true, LogPipe: "/run/log.sock", MetricsSocket: "/run/metrics.sock", ConfigSocket: "/run/config.sock",
+		Redirected: true, LogPipe: "/run/log.sock", MetricsSocket: "/run/metrics.sock", MetricsCert: "/etc/metrics.crt", MetricsKey: "/etc/metrics.key", Role: policy.RoleSidecar, ConfigSocket: "/run/config.sock",
 		NodeAddress: "192.0.2.100",
 	}
 }
