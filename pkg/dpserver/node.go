@@ -73,7 +73,7 @@ func parseNode(n *core.Node) (Proxy, error) {
 			MetricsCert:  f[keyMetricsCert].GetStringValue(),
 			MetricsKey:   f[keyMetricsKey].GetStringValue(),
 			SystemCA:     f[keySystemCA].GetStringValue(),
-			OTLPEnv:      otlpEnv(f[keyOtelEnv].GetStructValue()),
+			OTLPEnv:      compile.OTLPEnvOf(f[keyOtelEnv].GetStructValue()),
 			NodeAddress:  f[keyDynamicMetadata].GetStructValue().GetFields()["HOST_IP"].GetStringValue(),
 		},
 		Node:    n,

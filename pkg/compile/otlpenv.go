@@ -1,4 +1,4 @@
-package dpserver
+package compile
 
 import (
 	"slices"
@@ -9,8 +9,9 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/policy"
 )
 
-// otlpEnv reads which OTEL_* variables an agent says that it has.
-func otlpEnv(s *structpb.Struct) policy.OTLPEnv {
+// OTLPEnvOf reads which OTEL_* variables an agent says that it has, in the
+// metadata of its node.
+func OTLPEnvOf(s *structpb.Struct) policy.OTLPEnv {
 	f := s.GetFields()
 	return policy.OTLPEnv{
 		Shared: otlpEnvPart(f["shared"]), Traces: otlpEnvPart(f["traces"]),
