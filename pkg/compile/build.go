@@ -2,15 +2,12 @@ package compile
 
 import (
 	"errors"
-	"fmt"
 	"iter"
 	"slices"
 
 	"github.com/atoll-mesh/atoll/pkg/delta"
 	"github.com/atoll-mesh/atoll/pkg/envoy"
-	"github.com/atoll-mesh/atoll/pkg/identity"
 	"github.com/atoll-mesh/atoll/pkg/ir"
-	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/policy"
 	"github.com/atoll-mesh/atoll/pkg/resource"
 	"github.com/atoll-mesh/atoll/pkg/view"
@@ -40,27 +37,14 @@ func put(c xds.Changes, t xds.Type, r *delta.Resource) {
 // and what an Engine serves at the snapshot's revision. Without the Dataplane
 // the error is ErrNoDataplane.
 func Build(in Inputs, s *view.Snapshot, info ProxyInfo) (*Result, error) {
-	r := view.NewReader(s)
-	id := info.ID
-	id.Type = kind.Dataplane
-	dp := r.Get(id)
-	if dp == nil {
-		return nil, fmt.Errorf("%s: %w", id, ErrNoDataplane)
+	x, err := newSingle(&in, s, &info, nil)
+	if err != nil {
+		return nil, err
 	}
-	m := newIndex(in.Policies, r, id.Mesh).Match(policy.ProxyOf(dp), policy.Options{Shadow: in.Shadow})
-	res := &Result{Shared: &ir.Config{}, Matched: m}
-
-	var warn warnings
-	ids := identity.NewMesh(in.Site, r, id.Mesh)
-	sec := secure(ids, dp, &warn)
-	own := newOwn(&in.Settings, &info, dp, m)
-	own.secured, own.trust = sec, ids.Trust
-	res.Own = own.build()
+	own := x.own(x.matched)
+	res := &Result{Shared: &ir.Config{}, Matched: x.matched, Own: own.build()}
 	res.Resources = envoy.Resources(res.Own)
-
-	shape := shapeOf(&info, dp)
-	client, _ := sec.audienceTLS(m.ClientTLS(), len(shape.Gates) > 0)
-	p := newPlan(r, id.Mesh, in.Site, shape, m, &in.Settings, client)
+	p := x.plan(x.matched)
 	for i := range p.outbounds {
 		u, l, routes := p.buildIR(i)
 		p.units[i] = u
@@ -87,11 +71,11 @@ func Build(in Inputs, s *view.Snapshot, info ProxyInfo) (*Result, error) {
 		if row.side == asEgress {
 			continue
 		}
-		l := buildLoad(row.cluster, in.Site.Zone, p.placements[i], row.read(r))
+		l := buildLoad(row.cluster, in.Site.Zone, p.placements[i], row.read(x.r))
 		res.Shared.Loads = append(res.Shared.Loads, l)
 		put(res.Resources, xds.Endpoints, envoy.Load(l))
 	}
-	res.Warnings = slices.Concat(warn.list, own.warn.list, p.warn.list, res.Warnings)
+	res.Warnings = slices.Concat(x.warn.list, own.warn.list, p.warn.list, res.Warnings)
 	return res, nil
 }
 

@@ -12,6 +12,8 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/dpserver"
 	"github.com/atoll-mesh/atoll/pkg/observe"
 	"github.com/atoll-mesh/atoll/pkg/resource"
+	"github.com/atoll-mesh/atoll/pkg/view"
+	"github.com/atoll-mesh/atoll/pkg/xds"
 )
 
 // runFunc starts a part of the control plane and names it in errors.
@@ -79,7 +81,10 @@ func (p *plane) dpConfig(engine *compile.Engine) dpserver.Config {
 		HeaderTime: c.ReadHeaderTimeout.Duration, StopTime: c.GracefulShutdownTimeout.Duration,
 		Store: p.store, View: p.view, Kinds: p.kinds, Site: p.site, Log: p.log,
 		InstanceID: p.instance, Version: observe.APIVersion,
-		Attach:              func(info compile.ProxyInfo) dpserver.Attachment { return engine.Attach(info) },
+		Attach: func(info compile.ProxyInfo) dpserver.Attachment { return engine.Attach(info) },
+		Shaping: func(s *view.Snapshot, info compile.ProxyInfo, t xds.Type, name, version string) ([]*resource.Object, bool) {
+			return compile.Shaping(p.compileInputs(), s, info, t, name, version)
+		},
 		DeregistrationDelay: p.cfg.XDSServer.DataplaneDeregistrationDelay.Duration,
 		Exclusive:           p.cfg.Store.Type != config.StorePostgres,
 		Bootstrap: dpserver.BootstrapParams{

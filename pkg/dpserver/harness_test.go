@@ -107,6 +107,7 @@ func newZone(t *testing.T, change func(*Config)) *zone {
 	var wg sync.WaitGroup
 	wg.Go(func() { view.Follow(ctx, z.st, v) })
 	wg.Go(func() { z.writer.run(ctx) })
+	wg.Go(func() { z.blame.run(ctx) })
 	t.Cleanup(func() {
 		z.proxies.stop()
 		cancel()

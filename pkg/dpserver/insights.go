@@ -99,6 +99,9 @@ func (w *writer) merge(insight *meshproto.DataplaneInsight, s *session) {
 	subs := insight.Subscriptions
 	if i := slices.IndexFunc(subs, func(x *meshproto.DiscoverySubscription) bool { return x.Id == sub.Id }); i >= 0 {
 		subs[i] = sub
+		if i == len(subs)-1 { // the newest
+			insight.Metadata = s.described()
+		}
 		return
 	}
 	newest := true
@@ -109,7 +112,7 @@ func (w *writer) merge(insight *meshproto.DataplaneInsight, s *session) {
 	}
 	if newest {
 		w.closeOthers(insight, false)
-		insight.Metadata = s.metadata
+		insight.Metadata = s.described()
 	} else if sub.DisconnectTime == nil {
 		sub.DisconnectTime = timestamppb.Now()
 	}

@@ -58,6 +58,10 @@ type Config struct {
 	// Attach begins to compile for a proxy, whose Dataplane is in the view.
 	Attach func(compile.ProxyInfo) Attachment
 
+	// Shaping finds out what made proxies refuse their configuration. Nil: it is
+	// not told.
+	Shaping Shaping
+
 	// DeregistrationDelay is how long a Dataplane that came with its proxy
 	// outlives the proxy's stream.
 	DeregistrationDelay time.Duration
@@ -84,6 +88,7 @@ type Server struct {
 	certs   *certificates
 	proxies *proxies
 	writer  *writer
+	blame   *blame
 
 	questions questions
 }
@@ -101,6 +106,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, log: cfg.Log, certs: certs}
 	s.writer = newWriter(s)
+	s.blame = newBlame(s)
 	s.proxies = newProxies(s)
 	return s, nil
 }
@@ -142,6 +148,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer stopWriter()
 	var background sync.WaitGroup
 	background.Go(func() { s.writer.run(writerCtx) })
+	background.Go(func() { s.blame.run(writerCtx) })
 	if s.cfg.Exclusive {
 		background.Go(func() { s.endStale(ctx) })
 	}

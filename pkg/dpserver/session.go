@@ -1,6 +1,7 @@
 package dpserver
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	meshproto "github.com/atoll-mesh/atoll/api/kuma/mesh/v1alpha1"
+	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/xds"
 )
 
@@ -23,9 +25,11 @@ type session struct {
 	brought bool        // its Dataplane came with it
 	end     func(error) // ends the stream
 
-	// mu guards report and subscription. Nothing else is locked while it is held.
+	// mu guards what follows. Nothing else is locked while it is held.
 	mu           sync.Mutex
 	report       xds.Report
+	clean        uint64           // revision at which the proxy refused nothing, 0: none yet
+	rejections   []kind.Rejection // as they are to be written
 	subscription *meshproto.DiscoverySubscription
 	metadata     *structpb.Struct
 }
@@ -63,23 +67,33 @@ func (s *session) replace() {
 }
 
 // Delivered takes note of what the proxy was sent and what it answered. Only its
-// first acknowledgement and its rejections are written down; the numbers in
-// between go with the next of these.
+// first acknowledgement, its rejections and their end are written down; the
+// numbers in between go with the next of these.
 func (s *session) Delivered(r xds.Report) {
+	r.Rejections = sorted(r.Rejections)
 	s.mu.Lock()
 	before := s.report
 	s.report = r
 	s.subscription.Status.LastUpdateTime = timestamppb.Now()
+	if len(r.Rejections) == 0 {
+		s.rejections = nil
+		if r.Revision != 0 {
+			s.clean = r.Revision
+		}
+	}
 	s.mu.Unlock()
 	first := before.Revision == 0 && r.Revision != 0
 	refused := rejected(r) > rejected(before)
+	other := !slices.Equal(before.Rejections, r.Rejections)
 	if refused {
 		for _, x := range r.Rejections {
 			s.s.log.Warn("a proxy rejected configuration", "mesh", s.proxy.ID.Mesh, "proxy", s.proxy.ID.Name,
 				"type", x.Type.String(), "resource", x.Name, "error", x.Error)
 		}
 	}
-	if first || refused {
+	if other && len(r.Rejections) > 0 {
+		s.s.blame.about(s)
+	} else if first || refused || other {
 		s.s.writer.changed(s)
 	}
 }
@@ -127,6 +141,13 @@ func (s *session) describe() *meshproto.DiscoverySubscription {
 		}
 	}
 	return sub
+}
+
+// described is the metadata of the proxy as it is to be written now.
+func (s *session) described() *structpb.Struct {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return kind.WithRejections(s.metadata, s.rejections)
 }
 
 func rejected(r xds.Report) (n uint64) {
