@@ -110,7 +110,7 @@ func (a *API) count(s rows) *globalInsight {
 	g.Services.External.Total = s.Count(kind.MeshExternalService, "")
 	for o := range s.List(kind.Zone, "") {
 		g.Zones.ControlPlanes.Total++
-		if i := zoneInsight(s, o.Name); i != nil && kind.ZoneOnline(i) {
+		if i := zoneInsight(s, o.Name); i != nil && kind.ZoneOnline(i) || a.ownZone(o.Name) != nil {
 			g.Zones.ControlPlanes.Online++
 		}
 	}

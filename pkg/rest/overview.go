@@ -80,7 +80,11 @@ func (a *API) dataplaneOverview(s rows, o *resource.Object) []byte {
 // their sync changes all the time.
 func (a *API) zoneOverview(s rows, o *resource.Object) []byte {
 	b := appendMember(resource.HeadOf(o, "ZoneOverview"), "zone", resource.SpecJSON(o.Spec))
-	if i := a.withSync(o.Name, zoneInsight(s, o.Name)); i != nil {
+	i := a.withSync(o.Name, zoneInsight(s, o.Name))
+	if i == nil {
+		i = a.ownZone(o.Name)
+	}
+	if i != nil {
 		b = appendMember(b, "zoneInsight", resource.SpecJSON(i))
 	}
 	return b

@@ -84,6 +84,7 @@ type Config struct {
 // API answers requests. It is safe for concurrent use.
 type API struct {
 	Config
+	started     time.Time
 	turns       *turns
 	served      []servedRoute          // all routes, in order; complete once the handler is made
 	description func() ([]byte, error) // the OpenAPI document
@@ -124,7 +125,7 @@ func newAPI(cfg Config) *API {
 	if cfg.MaxRequests == 0 {
 		cfg.MaxRequests = defaultRequests
 	}
-	a := &API{Config: cfg, turns: newTurns(), slots: make(slots, cfg.MaxRequests), logReads: make(chan struct{}, heavyReads)}
+	a := &API{Config: cfg, started: cfg.Now(), turns: newTurns(), slots: make(slots, cfg.MaxRequests), logReads: make(chan struct{}, heavyReads)}
 	a.description = sync.OnceValues(a.makeDescription)
 	return a
 }
