@@ -48,7 +48,7 @@ func TargetOf(k *resource.Kind, m *resource.Meta) Target {
 	switch k.Type {
 	case kind.Mesh, meshInsight:
 		mesh = m.Name
-	case kind.Zone, kind.ZoneInsight:
+	case kind.Zone, kind.ZoneInsight, kind.ZoneTraffic:
 		zone = m.Name
 	}
 	return Target{k, &mesh, &zone}

@@ -15,6 +15,9 @@ type ZoneTrafficSpec struct {
 	// Share is the percentage of the requests that the zone gets of those that it
 	// would get by itself. At 0 it gets none that others can serve.
 	Share int32 `json:"share" schema:"min=0,max=100"`
+	// Closed: at a share of 0, connections that remain are closed, so that their
+	// applications connect elsewhere.
+	Closed bool `json:"closed,omitempty"`
 	// Services have a share of their own; the smaller one counts.
 	Services []ServiceTraffic `json:"services,omitempty"`
 }
@@ -26,6 +29,7 @@ type ServiceTraffic struct {
 	// Namespace is empty for a service that is in none.
 	Namespace string `json:"namespace,omitempty"`
 	Share     int32  `json:"share" schema:"min=0,max=100"`
+	Closed    bool   `json:"closed,omitempty"`
 }
 
 // DrainPhase is how far a drain is.
@@ -61,6 +65,7 @@ type DrainStatus struct {
 	Share   int32      `json:"share"`
 	Since   time.Time  `json:"since"`            // of the phase
 	Next    *time.Time `json:"next,omitempty"`   // when the share, or the phase, changes by itself
+	Ramp    string     `json:"ramp"`             // how long the share takes from all to none
 	Timeout string     `json:"timeout"`          // how long connections are waited for
 	Forced  bool       `json:"forced,omitempty"` // in spite of what would break
 	// Reasons say why it was refused, or what was accepted when it was forced.
@@ -77,10 +82,11 @@ func zoneTrafficKind() *resource.Kind {
 			Type: ZoneTraffic, Plural: "zonetraffics", Single: "zonetraffic",
 			Display: "Zone Traffic", Displays: "Zone Traffics",
 		},
-		Scope:    resource.ScopeGlobal,
-		Flows:    resource.GlobalToZone,
-		KeepName: true,
-		ReadOnly: true,
-		Native:   true,
+		Scope:       resource.ScopeGlobal,
+		Flows:       resource.GlobalToZone,
+		LocalStatus: true,
+		KeepName:    true,
+		ReadOnly:    true,
+		Native:      true,
 	})
 }

@@ -12,6 +12,7 @@ package v1alpha1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	wrapperspb "google.golang.org/protobuf/types/known/wrapperspb"
 	reflect "reflect"
 	sync "sync"
@@ -26,8 +27,11 @@ const (
 )
 
 type Zone struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Enabled       *wrapperspb.BoolValue  `protobuf:"bytes,1,opt,name=enabled,proto3" json:"enabled,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Enabled *wrapperspb.BoolValue  `protobuf:"bytes,1,opt,name=enabled,proto3" json:"enabled,omitempty"`
+	// Takes the zone, or services of it, out of the traffic. Atoll's own; kept far
+	// from the numbers that the API assigns.
+	Drain         *ZoneDrain `protobuf:"bytes,100,opt,name=drain,proto3" json:"drain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -69,6 +73,156 @@ func (x *Zone) GetEnabled() *wrapperspb.BoolValue {
 	return nil
 }
 
+func (x *Zone) GetDrain() *ZoneDrain {
+	if x != nil {
+		return x.Drain
+	}
+	return nil
+}
+
+type ZoneDrain struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Takes all that others can serve out of the zone.
+	Enabled bool `protobuf:"varint,1,opt,name=enabled,proto3" json:"enabled,omitempty"`
+	// Services that are taken out of the zone, whether it is enabled or not.
+	Services []*ZoneDrainService `protobuf:"bytes,2,rep,name=services,proto3" json:"services,omitempty"`
+	// How long the share of the requests takes from all to none, and back. Default: 10s.
+	Ramp *durationpb.Duration `protobuf:"bytes,3,opt,name=ramp,proto3" json:"ramp,omitempty"`
+	// How long connections are waited for once the zone gets no new ones. Default: 60s.
+	Timeout *durationpb.Duration `protobuf:"bytes,4,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// Goes on although requests would fail.
+	Force         bool `protobuf:"varint,5,opt,name=force,proto3" json:"force,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ZoneDrain) Reset() {
+	*x = ZoneDrain{}
+	mi := &file_kuma_system_v1alpha1_zone_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ZoneDrain) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ZoneDrain) ProtoMessage() {}
+
+func (x *ZoneDrain) ProtoReflect() protoreflect.Message {
+	mi := &file_kuma_system_v1alpha1_zone_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ZoneDrain.ProtoReflect.Descriptor instead.
+func (*ZoneDrain) Descriptor() ([]byte, []int) {
+	return file_kuma_system_v1alpha1_zone_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ZoneDrain) GetEnabled() bool {
+	if x != nil {
+		return x.Enabled
+	}
+	return false
+}
+
+func (x *ZoneDrain) GetServices() []*ZoneDrainService {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
+func (x *ZoneDrain) GetRamp() *durationpb.Duration {
+	if x != nil {
+		return x.Ramp
+	}
+	return nil
+}
+
+func (x *ZoneDrain) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+func (x *ZoneDrain) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+type ZoneDrainService struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Mesh  string                 `protobuf:"bytes,1,opt,name=mesh,proto3" json:"mesh,omitempty"`
+	// Display name of the MeshService.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Namespace of the MeshService; empty: it is in none.
+	Namespace     string `protobuf:"bytes,3,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ZoneDrainService) Reset() {
+	*x = ZoneDrainService{}
+	mi := &file_kuma_system_v1alpha1_zone_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ZoneDrainService) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ZoneDrainService) ProtoMessage() {}
+
+func (x *ZoneDrainService) ProtoReflect() protoreflect.Message {
+	mi := &file_kuma_system_v1alpha1_zone_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ZoneDrainService.ProtoReflect.Descriptor instead.
+func (*ZoneDrainService) Descriptor() ([]byte, []int) {
+	return file_kuma_system_v1alpha1_zone_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ZoneDrainService) GetMesh() string {
+	if x != nil {
+		return x.Mesh
+	}
+	return ""
+}
+
+func (x *ZoneDrainService) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ZoneDrainService) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
 type ZoneOverview struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Zone          *Zone                  `protobuf:"bytes,1,opt,name=zone,proto3" json:"zone,omitempty"`
@@ -79,7 +233,7 @@ type ZoneOverview struct {
 
 func (x *ZoneOverview) Reset() {
 	*x = ZoneOverview{}
-	mi := &file_kuma_system_v1alpha1_zone_proto_msgTypes[1]
+	mi := &file_kuma_system_v1alpha1_zone_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -91,7 +245,7 @@ func (x *ZoneOverview) String() string {
 func (*ZoneOverview) ProtoMessage() {}
 
 func (x *ZoneOverview) ProtoReflect() protoreflect.Message {
-	mi := &file_kuma_system_v1alpha1_zone_proto_msgTypes[1]
+	mi := &file_kuma_system_v1alpha1_zone_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -104,7 +258,7 @@ func (x *ZoneOverview) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ZoneOverview.ProtoReflect.Descriptor instead.
 func (*ZoneOverview) Descriptor() ([]byte, []int) {
-	return file_kuma_system_v1alpha1_zone_proto_rawDescGZIP(), []int{1}
+	return file_kuma_system_v1alpha1_zone_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ZoneOverview) GetZone() *Zone {
@@ -125,9 +279,20 @@ var File_kuma_system_v1alpha1_zone_proto protoreflect.FileDescriptor
 
 const file_kuma_system_v1alpha1_zone_proto_rawDesc = "" +
 	"\n" +
-	"\x1fkuma/system/v1alpha1/zone.proto\x12\x14kuma.system.v1alpha1\x1a\x1egoogle/protobuf/wrappers.proto\x1a'kuma/system/v1alpha1/zone_insight.proto\"<\n" +
+	"\x1fkuma/system/v1alpha1/zone.proto\x12\x14kuma.system.v1alpha1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1egoogle/protobuf/wrappers.proto\x1a'kuma/system/v1alpha1/zone_insight.proto\"s\n" +
 	"\x04Zone\x124\n" +
-	"\aenabled\x18\x01 \x01(\v2\x1a.google.protobuf.BoolValueR\aenabled\"\x84\x01\n" +
+	"\aenabled\x18\x01 \x01(\v2\x1a.google.protobuf.BoolValueR\aenabled\x125\n" +
+	"\x05drain\x18d \x01(\v2\x1f.kuma.system.v1alpha1.ZoneDrainR\x05drain\"\xe3\x01\n" +
+	"\tZoneDrain\x12\x18\n" +
+	"\aenabled\x18\x01 \x01(\bR\aenabled\x12B\n" +
+	"\bservices\x18\x02 \x03(\v2&.kuma.system.v1alpha1.ZoneDrainServiceR\bservices\x12-\n" +
+	"\x04ramp\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x04ramp\x123\n" +
+	"\atimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x14\n" +
+	"\x05force\x18\x05 \x01(\bR\x05force\"X\n" +
+	"\x10ZoneDrainService\x12\x12\n" +
+	"\x04mesh\x18\x01 \x01(\tR\x04mesh\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1c\n" +
+	"\tnamespace\x18\x03 \x01(\tR\tnamespace\"\x84\x01\n" +
 	"\fZoneOverview\x12.\n" +
 	"\x04zone\x18\x01 \x01(\v2\x1a.kuma.system.v1alpha1.ZoneR\x04zone\x12D\n" +
 	"\fzone_insight\x18\x02 \x01(\v2!.kuma.system.v1alpha1.ZoneInsightR\vzoneInsightB6Z4github.com/atoll-mesh/atoll/api/kuma/system/v1alpha1b\x06proto3"
@@ -144,22 +309,29 @@ func file_kuma_system_v1alpha1_zone_proto_rawDescGZIP() []byte {
 	return file_kuma_system_v1alpha1_zone_proto_rawDescData
 }
 
-var file_kuma_system_v1alpha1_zone_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_kuma_system_v1alpha1_zone_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_kuma_system_v1alpha1_zone_proto_goTypes = []any{
 	(*Zone)(nil),                 // 0: kuma.system.v1alpha1.Zone
-	(*ZoneOverview)(nil),         // 1: kuma.system.v1alpha1.ZoneOverview
-	(*wrapperspb.BoolValue)(nil), // 2: google.protobuf.BoolValue
-	(*ZoneInsight)(nil),          // 3: kuma.system.v1alpha1.ZoneInsight
+	(*ZoneDrain)(nil),            // 1: kuma.system.v1alpha1.ZoneDrain
+	(*ZoneDrainService)(nil),     // 2: kuma.system.v1alpha1.ZoneDrainService
+	(*ZoneOverview)(nil),         // 3: kuma.system.v1alpha1.ZoneOverview
+	(*wrapperspb.BoolValue)(nil), // 4: google.protobuf.BoolValue
+	(*durationpb.Duration)(nil),  // 5: google.protobuf.Duration
+	(*ZoneInsight)(nil),          // 6: kuma.system.v1alpha1.ZoneInsight
 }
 var file_kuma_system_v1alpha1_zone_proto_depIdxs = []int32{
-	2, // 0: kuma.system.v1alpha1.Zone.enabled:type_name -> google.protobuf.BoolValue
-	0, // 1: kuma.system.v1alpha1.ZoneOverview.zone:type_name -> kuma.system.v1alpha1.Zone
-	3, // 2: kuma.system.v1alpha1.ZoneOverview.zone_insight:type_name -> kuma.system.v1alpha1.ZoneInsight
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	4, // 0: kuma.system.v1alpha1.Zone.enabled:type_name -> google.protobuf.BoolValue
+	1, // 1: kuma.system.v1alpha1.Zone.drain:type_name -> kuma.system.v1alpha1.ZoneDrain
+	2, // 2: kuma.system.v1alpha1.ZoneDrain.services:type_name -> kuma.system.v1alpha1.ZoneDrainService
+	5, // 3: kuma.system.v1alpha1.ZoneDrain.ramp:type_name -> google.protobuf.Duration
+	5, // 4: kuma.system.v1alpha1.ZoneDrain.timeout:type_name -> google.protobuf.Duration
+	0, // 5: kuma.system.v1alpha1.ZoneOverview.zone:type_name -> kuma.system.v1alpha1.Zone
+	6, // 6: kuma.system.v1alpha1.ZoneOverview.zone_insight:type_name -> kuma.system.v1alpha1.ZoneInsight
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_kuma_system_v1alpha1_zone_proto_init() }
@@ -174,7 +346,7 @@ func file_kuma_system_v1alpha1_zone_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kuma_system_v1alpha1_zone_proto_rawDesc), len(file_kuma_system_v1alpha1_zone_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
