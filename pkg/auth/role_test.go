@@ -14,7 +14,7 @@ func class(k *resource.Kind) string {
 	switch {
 	case k.Type == kind.Mesh || k.Type == meshInsight:
 		return "mesh"
-	case k.Type == kind.Zone || k.Type == kind.ZoneInsight:
+	case k.Type == kind.Zone || k.Type == kind.ZoneInsight || k.Type == kind.ZoneTraffic:
 		return "zone"
 	case k.Internal:
 		return "globalSecret" // as secret as those

@@ -76,7 +76,7 @@ func (w *world) placed(k *resource.Kind, at spot) *resource.Object {
 	switch k.Type {
 	case kind.Mesh:
 		m.Name, m.Labels = at.mesh, nil
-	case kind.Zone, kind.ZoneInsight:
+	case kind.Zone, kind.ZoneInsight, kind.ZoneTraffic:
 		m.Name, m.Labels = where, nil
 	}
 	o, err := k.New(m, k.NewSpec(), nil)
