@@ -56,6 +56,10 @@ type Config struct {
 	ServiceCIDR          netip.Prefix
 	ExternalServiceCIDR  netip.Prefix
 	MultiZoneServiceCIDR netip.Prefix
+	// CollectorRefs reads, by type of policy, the references of a policy to
+	// MeshOpenTelemetryBackends. Which of them lead somewhere is stated on both
+	// sides, where proxies are: not in a global.
+	CollectorRefs map[resource.Type]func(policy *resource.Object) []CollectorRef
 	// CleanupAge is how long a Dataplane may be offline before it is deleted;
 	// zero: for ever. It acts on universal zones.
 	CleanupAge time.Duration
@@ -119,11 +123,12 @@ func newController(cfg Config) *controller {
 			&serviceStatus{site: c.site}, &multiZoneStatus{})
 	}
 	if !c.site.Global {
-		c.jobs = append(c.jobs, &hostnames{site: c.site})
+		c.jobs = append(c.jobs, &hostnames{site: c.site}, &telemetry{refs: cfg.CollectorRefs})
 	}
 	if c.site.Federated {
 		c.jobs = append(c.jobs, &sharedTrust{site: c.site})
 	}
+		c.jobs = append(c.jobs, &rejections{site: c.site})
 	return c
 }
 
