@@ -38,5 +38,6 @@ It is asked of the zone's own control plane.`,
 		},
 	}
 	adopt.Flags().BoolVar(&yes, "yes", false, "confirm")
-	return group("zone", "Repair the relation of a zone to its global", `  atollctl zone adopt --yes`, adopt)
+	return group("zone", "Take zones out of the traffic, and repair their relation to a global", `  atollctl zone drain east --watch
+  atollctl zone adopt --yes`, a.zoneDrainCmd(), a.zoneUndrainCmd(), adopt)
 }

@@ -57,7 +57,7 @@ func (p *plane) runGlobal(run runFunc) error {
 	}
 	run("leader", func(ctx context.Context) error {
 		return p.lead(ctx, func(ctx context.Context) error {
-			return together(ctx, func(ctx context.Context) error { return control.Run(ctx, p.controlConfig(ranges{})) }, p.history().Run, p.reseal)
+			return together(ctx, func(ctx context.Context) error { return control.Run(ctx, p.controlConfig(ranges{})) }, p.drains(global), p.history().Run, p.reseal)
 		})
 	})
 	return nil

@@ -249,6 +249,14 @@ var operations = map[string]operationDoc{
 	"GET /failover/simulate": {summary: "Where requests go before and after a zone is lost.", tag: "Failover", answer: goSchema[failover.Simulation](), query: []object{
 		queryParameter("lose", "string", "The zone."), queryParameter("mesh", "string", "Only in this mesh."),
 	}},
+	"GET /zones/{name}/_drain": {summary: "How far the drains of a zone are.", tag: "Failover", answer: goSchema[drainAnswer]()},
+	"POST /zones/{name}/_drain": {
+		summary: "Take a zone, or services of it, out of the traffic, unless requests would fail.", tag: "Failover",
+		body: goSchema[drainRequest](), answer: goSchema[drainAnswer](),
+	},
+	"POST /zones/{name}/_undrain": {
+		summary: "Put a zone, or services of it, back.", tag: "Failover", body: goSchema[drainRequest](), answer: goSchema[drainAnswer](),
+	},
 	"POST /zone/_adopt": {summary: "Make a zone follow the global that it is connected to now.", tag: "System", answer: object{"type": "object"}},
 	"POST /tokens/dataplane": {summary: "Issue a token for proxies.", tag: "Tokens", answer: token, media: "text/plain", body: members(
 		"mesh!", text("The mesh of the Dataplanes."), "name", text("Only for the Dataplane of this name."),

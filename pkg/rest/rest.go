@@ -183,6 +183,7 @@ func (a *API) routes() http.Handler {
 	a.overviewRoutes(get)
 	a.inspectRoutes(get)
 	a.failoverRoutes(get)
+	a.drainRoutes(route)
 	route("/zone/_adopt", methods{http.MethodPost: a.adopt})
 	a.pastRoutes(route)
 	if a.Tokens != nil {
