@@ -217,6 +217,7 @@ func (p *plane) controlConfig(r ranges) control.Config {
 		CleanupAge:         p.cfg.Runtime.Universal.DataplaneCleanupAge.Duration,
 
 		ExternalServiceCIDR: r.external, MultiZoneServiceCIDR: r.multiZone,
+		CollectorRefs: collectorRefs(p.policies),
 	}
 	if p.cfg.APIServer.Authn.Tokens.BootstrapAdminToken && c.UserTokenKey {
 		c.IssueAdminToken = func() (string, error) {

@@ -1,6 +1,8 @@
 package kind
 
 import (
+	"cmp"
+	"slices"
 	"strings"
 
 	"github.com/atoll-mesh/atoll/pkg/resource"
@@ -54,6 +56,22 @@ type OTLPEnv struct {
 // MeshOpenTelemetryBackendStatus is what the control plane observes.
 type MeshOpenTelemetryBackendStatus struct {
 	Conditions []Condition `json:"conditions,omitempty"`
+}
+
+// OTelBackendFor returns the MeshOpenTelemetryBackend of the mesh that a reference
+// by labels means: of several the oldest, then the first by name. Nil: there is
+// none.
+func OTelBackendFor(labels map[string]string, all []*resource.Object) *resource.Object {
+	if len(labels) == 0 {
+		return nil
+	}
+	found := slices.DeleteFunc(slices.Clone(all), func(o *resource.Object) bool { return !o.Matches(labels) })
+	if len(found) == 0 {
+		return nil
+	}
+	return slices.MinFunc(found, func(a, b *resource.Object) int {
+		return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.Name, b.Name))
+	})
 }
 
 func meshOpenTelemetryBackendKind() *resource.Kind {

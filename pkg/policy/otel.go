@@ -2,7 +2,6 @@ package policy
 
 import (
 	"cmp"
-	"slices"
 	"strings"
 
 	"github.com/atoll-mesh/atoll/pkg/kind"
@@ -47,16 +46,13 @@ func (c *Collector) HTTPS() bool { return c.HTTP && c.Port == 443 }
 // FindCollector returns the backend that a reference means: of several the
 // oldest, then the first by name. Nil: there is none.
 func FindCollector(ref *CollectorRef, all []*resource.Object) *Collector {
-	if ref == nil || len(ref.Labels) == 0 {
+	if ref == nil {
 		return nil
 	}
-	found := slices.DeleteFunc(slices.Clone(all), func(o *resource.Object) bool { return !o.Matches(ref.Labels) })
-	if len(found) == 0 {
+	o := kind.OTelBackendFor(ref.Labels, all)
+	if o == nil {
 		return nil
 	}
-	o := slices.MinFunc(found, func(a, b *resource.Object) int {
-		return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.Name, b.Name))
-	})
 	spec := resource.SpecOf[kind.MeshOpenTelemetryBackendSpec](o)
 	c := &Collector{
 		Name: o.DisplayName(), Port: 4317, HTTP: spec.Protocol == kind.OTLPHTTP,
