@@ -84,7 +84,7 @@ func secure(ctx context.Context, cp *controlPlane) error {
 			"spec": map[string]any{
 				"selector": map[string]any{"dataplane": map[string]any{"matchLabels": map[string]any{}}},
 				"provider": map[string]any{"type": "Bundled", "bundled": map[string]any{
-					"autogenerate": map[string]any{"enabled": true}, "meshTrustCreation": "Enabled",
+					"autogenerate": map[string]any{"enabled": true}, "insecureAllowSelfSigned": true, "meshTrustCreation": "Enabled",
 				}},
 			},
 		},
