@@ -110,8 +110,8 @@ func validateGateway(errs *resource.FieldErrors, n *Networking) {
 			errs.Add(key, "tag value must not be empty and must consist of letters, digits, '.', '-', '_', ':' and '/'")
 		}
 	}
-	if len(tags) > 0 && tags[tagService] == "" {
-		errs.Add(fmt.Sprintf("%s[%q]", path, tagService), "must be set when there are tags")
+	if _, ok := tags[tagService]; len(tags) > 0 && !ok {
+		errs.Add(path, "must have %s when there are tags", tagService)
 	}
 	if p, ok := tags[tagProtocol]; ok && p != "tcp" {
 		errs.Add(fmt.Sprintf("%s[%q]", path, tagProtocol), "must be tcp")

@@ -73,7 +73,7 @@ func TestValidateDataplane(t *testing.T) {
 		"gateway":             {ok + `"gateway": {"tags": {"kuma.io/service": "kong", "kuma.io/protocol": "tcp"}}`, ""},
 		"gateway inbound":     {ok + `"gateway": {}, "inbound": [{"port": 80}]`, "networking.inbound"},
 		"gateway listener":    {ok + `"gateway": {}, "listeners": [{"type": "ZoneIngress", "address": "10.0.0.1", "port": 1}]`, "networking.listeners"},
-		"gateway no service":  {ok + `"gateway": {"tags": {"a": "b"}}`, `networking.gateway.tags["kuma.io/service"]`},
+		"gateway no service":  {ok + `"gateway": {"tags": {"a": "b"}}`, "networking.gateway.tags"},
 		"gateway protocol":    {ok + `"gateway": {"tags": {"kuma.io/service": "a", "kuma.io/protocol": "http"}}`, `networking.gateway.tags["kuma.io/protocol"]`},
 		"gateway tag value":   {ok + `"gateway": {"tags": {"kuma.io/service": "a", "x": "?"}}`, `networking.gateway.tags["x"]`},
 		"gateway tag name":    {ok + `"gateway": {"tags": {"kuma.io/service": "a", "x y": "z"}}`, `networking.gateway.tags["x y"]`},
@@ -146,7 +146,7 @@ func TestValidateNames(t *testing.T) {
 			}
 		}
 	}
-	if got := fields(t, kind.Workload, `{"name": "`+strings.Repeat("a", 254)+`"}`); !slices.Equal(got, []string{"name"}) {
+	if got := fields(t, kind.Workload, `{"name": "`+strings.Repeat("a", 254)+`", "spec": {}}`); !slices.Equal(got, []string{"name"}) {
 		t.Errorf("long workload name: %v", got)
 	}
 	synced := `{"name": "web-` + strings.Repeat("x", 70) + `", "labels": {"kuma.io/display-name": "web"}, "spec": {}}`

@@ -82,7 +82,7 @@ func (BackendRef) JSONSchema() *resource.Schema {
 	s := refSchema(append(slices.Clone(outboundKinds), Dataplane)...)
 	zero, limit := 0.0, float64(math.MaxUint32)
 	s.Properties["weight"] = &resource.Schema{Type: "integer", Minimum: &zero, Maximum: &limit, DefaultValue: 1.0}
-	s.Properties["port"] = &resource.Schema{Type: "integer", Format: "int32", Minimum: &zero}
+	s.Properties["port"] = &resource.Schema{Type: "integer", Format: "int32", Minimum: &zero, Unsigned: true}
 	return s
 }
 

@@ -106,10 +106,19 @@ func mustJSON(v any) []byte {
 // ErrSyntax wraps errors of input that is not JSON at all.
 var ErrSyntax = errors.New("not valid JSON")
 
+// UndecodableError is input whose structure is right, or of a protobuf kind, but
+// with values that cannot be read, such as a duration that is none. Tools know
+// such input as a bad request as a whole, so that the fields are in the text.
+type UndecodableError struct{ FieldErrors }
+
+// Unwrap gives the fields to callers that can show them.
+func (e *UndecodableError) Unwrap() error { return e.FieldErrors }
+
 // DecodeJSON reads a resource as users send it. Times, kri, snis and status are
 // ignored, and so are unknown fields. It returns FieldErrors when the structure
-// is wrong, after filling in defaults, and an error wrapping ErrSyntax when body
-// is no JSON object. Semantic checks (Kind.Validate) are the caller's next step.
+// is wrong, after filling in defaults, an UndecodableError when values cannot be
+// read, and an error wrapping ErrSyntax when body is no JSON object. Semantic
+// checks (Kind.Validate) are the caller's next step.
 func (k *Kind) DecodeJSON(body []byte) (*Object, error) {
 	var doc map[string]any
 	d := json.NewDecoder(bytes.NewReader(body))
@@ -123,45 +132,27 @@ func (k *Kind) DecodeJSON(body []byte) (*Object, error) {
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%w: something follows the object", ErrSyntax)
 	}
-	var errs FieldErrors
-	meta := Meta{ID: ID{Type: k.Type}}
-	stringField := func(key string) string {
-		v, ok := doc[key]
-		if !ok || v == nil {
-			return ""
+	meta, errs := k.decodeMeta(doc)
+	spec, specErr := k.decodeSpec(doc)
+	var undecodable *UndecodableError
+	var fields FieldErrors
+	switch {
+	case errors.As(specErr, &undecodable):
+		if len(errs) == 0 {
+			return nil, undecodable
 		}
-		s, ok := v.(string)
-		if !ok {
-			errs.Add(key, "must be a string")
-		}
-		return s
+	case errors.As(specErr, &fields):
+		errs = append(errs, fields...)
 	}
-	meta.Type = Type(stringField("type"))
-	meta.Mesh, meta.Name = stringField("mesh"), stringField("name")
-	if raw, ok := doc["labels"]; ok && raw != nil {
-		m, ok := raw.(map[string]any)
-		if !ok {
-			errs.Add("labels", "must be an object of strings")
-		}
-		meta.Labels = make(map[string]string, len(m))
-		for key, v := range m {
-			s, ok := v.(string)
-			if !ok {
-				errs.Add(LabelPath(key), "must be a string")
-			}
-			meta.Labels[key] = s
-		}
-	}
-	for _, key := range []string{"type", "mesh", "name", "labels", "creationTime", "modificationTime", "kri", "snis"} {
-		delete(doc, key)
-	}
-	spec, specErrs := k.decodeSpec(doc)
-	errs = append(errs, specErrs...)
 	if len(errs) > 0 {
 		errs.Sort()
+		if k.Proto {
+			return nil, &UndecodableError{errs}
+		}
 		return nil, errs
 	}
 	declared := meta.Type
+	meta.Type = k.Type
 	o, err := k.New(meta, spec, nil)
 	if err != nil {
 		return nil, err
@@ -170,25 +161,67 @@ func (k *Kind) DecodeJSON(body []byte) (*Object, error) {
 	return o, nil
 }
 
-func (k *Kind) decodeSpec(doc map[string]any) (any, FieldErrors) {
+// decodeMeta takes what all kinds have out of a document. What is wrong with it
+// has no field where the kind has a schema: tools know only those of the spec.
+func (k *Kind) decodeMeta(doc map[string]any) (Meta, FieldErrors) {
 	var errs FieldErrors
+	wrong := func(field, reason string) {
+		if k.Proto {
+			errs.Add(field, reason)
+		} else {
+			errs.Add("", field+" in body "+reason)
+		}
+	}
+	stringField := func(key string) string {
+		s, ok := doc[key].(string)
+		if !ok && doc[key] != nil {
+			wrong(key, "must be a string")
+		}
+		return s
+	}
+	meta := Meta{ID: ID{Type: Type(stringField("type")), Mesh: stringField("mesh"), Name: stringField("name")}}
+	if !k.Proto && meta.Type != "" && meta.Type != k.Type {
+		wrong("type", fmt.Sprintf("should be one of [%s]", k.Type))
+	}
+	if raw, ok := doc["labels"]; ok && raw != nil {
+		m, ok := raw.(map[string]any)
+		if !ok {
+			wrong("labels", "must be an object of strings")
+		}
+		meta.Labels = make(map[string]string, len(m))
+		for key, v := range m {
+			s, ok := v.(string)
+			if !ok {
+				wrong(LabelPath(key), "must be a string")
+			}
+			meta.Labels[key] = s
+		}
+	}
+	for _, key := range []string{"type", "mesh", "name", "labels", "creationTime", "modificationTime", "kri", "snis"} {
+		delete(doc, key)
+	}
+	return meta, errs
+}
+
+func (k *Kind) decodeSpec(doc map[string]any) (any, error) {
 	var value any = doc
 	path := ""
 	if !k.Proto {
-		delete(doc, "status")
-		v, ok := doc["spec"]
-		if !ok || v == nil {
-			if k.Policy != nil || len(k.Schema.Properties) > 0 && k.Schema.specRequired() {
-				errs.Add("spec", "in body is required")
-				return nil, errs
+		path, value = "spec", doc["spec"]
+		if value == nil {
+			if k.Policy != nil || len(k.Schema.Required) > 0 {
+				return nil, FieldErrors{{Reason: "spec in body is required"}}
 			}
-			v = map[string]any{}
+			value = map[string]any{}
 		}
-		value, path = v, "spec"
 	}
 	value = k.Schema.Default(value)
-	if errs = k.Schema.Validate(path, value); len(errs) > 0 {
+	errs := k.Schema.Validate(path, value)
+	if len(errs) > 0 && !k.Proto {
 		return nil, errs
+	}
+	if errs = append(errs, k.Schema.Undecodable(path, value)...); len(errs) > 0 {
+		return nil, &UndecodableError{errs}
 	}
 	spec := k.newSpec()
 	b := mustJSON(value)
@@ -198,9 +231,8 @@ func (k *Kind) decodeSpec(doc map[string]any) (any, FieldErrors) {
 	} else {
 		err = json.Unmarshal(b, spec)
 	}
-	if err != nil { // what the schema cannot express, such as a bad duration
-		errs.Add(path, "%s", err.Error())
-		return nil, errs
+	if err != nil { // what the schema cannot express
+		return nil, &UndecodableError{FieldErrors{{Field: path, Reason: err.Error()}}}
 	}
 	return spec, nil
 }

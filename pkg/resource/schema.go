@@ -3,6 +3,7 @@ package resource
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"reflect"
 	"regexp"
 	"slices"
@@ -39,6 +40,11 @@ type Schema struct {
 	// Check returns what is wrong with a string, beyond what JSON Schema can
 	// say, or "". Nil accepts all. It is not published.
 	Check func(string) string `json:"-"`
+	// Unsigned says that the type in code holds no negative numbers, so that a
+	// minimum of 0 is no rule of the API. It is not published.
+	Unsigned bool `json:"-"`
+	// Quoted accepts numbers that are written as strings, as protobuf does.
+	Quoted bool `json:"-"`
 }
 
 // Schemer is implemented by types whose JSON is not what reflection would say,
@@ -91,7 +97,7 @@ func SchemaOf(t reflect.Type) *Schema {
 		return &Schema{Type: "integer", Format: t.Kind().String()}
 	case reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		zero := 0.0
-		return &Schema{Type: "integer", Format: t.Kind().String()[1:], Minimum: &zero}
+		return &Schema{Type: "integer", Format: t.Kind().String()[1:], Minimum: &zero, Unsigned: true}
 	case reflect.Float64:
 		return &Schema{Type: "number"}
 	case reflect.Interface:
@@ -184,10 +190,6 @@ func applyTag(s *Schema, tag string) (optional bool) {
 	return optional
 }
 
-// specRequired tells whether a resource without spec is refused: its kind has
-// required members there.
-func (s *Schema) specRequired() bool { return len(s.Required) > 0 }
-
 // Default returns v, the result of decoding JSON, with absent members that have
 // a default filled in. It modifies maps in place.
 func (s *Schema) Default(v any) any {
@@ -219,25 +221,54 @@ func (s *Schema) Default(v any) any {
 // with json.Number, whose path is given. Unknown members are no violation.
 func (s *Schema) Validate(path string, v any) FieldErrors {
 	var errs FieldErrors
-	s.validate(&errs, path, v)
+	s.walk(path, v, func(s *Schema, path string, v any) { s.checkStructure(&errs, path, v) })
 	errs.Sort()
 	return errs
 }
 
-func (s *Schema) validate(errs *FieldErrors, path string, v any) {
+// Undecodable returns every value of v, which is structurally valid, that code
+// cannot take: numbers beyond those of their type, and strings that Check refuses.
+func (s *Schema) Undecodable(path string, v any) FieldErrors {
+	var errs FieldErrors
+	s.walk(path, v, func(s *Schema, path string, v any) { s.checkValue(&errs, path, v) })
+	errs.Sort()
+	return errs
+}
+
+// walk calls visit for v and all that is in it and has a schema.
+func (s *Schema) walk(path string, v any, visit func(s *Schema, path string, v any)) {
 	if s.Open || v == nil {
 		return
 	}
+	visit(s, path, v)
+	switch v := v.(type) {
+	case map[string]any:
+		for name, p := range s.Properties {
+			if got, ok := v[name]; ok {
+				p.walk(join(path, name), got, visit)
+			}
+		}
+		if s.AdditionalProperties != nil {
+			for name, got := range v {
+				s.AdditionalProperties.walk(fmt.Sprintf("%s[%q]", path, name), got, visit)
+			}
+		}
+	case []any:
+		if s.Items != nil {
+			for i, item := range v {
+				s.Items.walk(fmt.Sprintf("%s[%d]", path, i), item, visit)
+			}
+		}
+	}
+}
+
+func (s *Schema) checkStructure(errs *FieldErrors, path string, v any) {
 	wrong := func(want string) {
 		errs.Add(path, "in body must be of type %s: %q", want, jsonTypeName(v))
 	}
 	if s.IntOrString {
-		switch v.(type) {
-		case string:
-		default:
-			if _, ok := asFloat(v); !ok {
-				wrong("integer or string")
-			}
+		if _, ok := v.(string); !ok && !isInteger(v) {
+			wrong("integer or string")
 		}
 		return
 	}
@@ -253,16 +284,6 @@ func (s *Schema) validate(errs *FieldErrors, path string, v any) {
 				errs.Add(join(path, name), "in body is required")
 			}
 		}
-		for name, p := range s.Properties {
-			if got, ok := m[name]; ok {
-				p.validate(errs, join(path, name), got)
-			}
-		}
-		if s.AdditionalProperties != nil {
-			for name, got := range m {
-				s.AdditionalProperties.validate(errs, fmt.Sprintf("%s[%q]", path, name), got)
-			}
-		}
 	case "array":
 		list, ok := v.([]any)
 		if !ok {
@@ -274,9 +295,6 @@ func (s *Schema) validate(errs *FieldErrors, path string, v any) {
 		}
 		if s.MaxItems != nil && len(list) > *s.MaxItems {
 			errs.Add(path, "in body should have at most %d items", *s.MaxItems)
-		}
-		for i, item := range list {
-			s.Items.validate(errs, fmt.Sprintf("%s[%d]", path, i), item)
 		}
 	case "string":
 		str, ok := v.(string)
@@ -290,37 +308,66 @@ func (s *Schema) validate(errs *FieldErrors, path string, v any) {
 			wrong("boolean")
 		}
 	case "integer", "number":
-		f, ok := asFloat(v)
-		if !ok || s.Type == "integer" && f != float64(int64(f)) {
+		f, ok := s.number(v)
+		if !ok || s.Type == "integer" && f != math.Trunc(f) {
 			wrong(s.Type)
 			return
 		}
 		if len(s.Enum) > 0 && !slices.Contains(s.Enum, fmt.Sprint(f)) {
 			errs.Add(path, "in body should be one of [%s]", strings.Join(s.Enum, " "))
 		}
-		if s.Minimum != nil && f < *s.Minimum {
+		if s.Minimum != nil && f < *s.Minimum && !(s.Unsigned && *s.Minimum == 0) {
 			errs.Add(path, "in body should be greater than or equal to %v", *s.Minimum)
 		}
-		if limit := s.maximum(); f > limit {
-			errs.Add(path, "in body should be less than or equal to %.0f", limit)
+		if s.Maximum != nil && f > *s.Maximum {
+			errs.Add(path, "in body should be less than or equal to %.0f", *s.Maximum)
 		}
 	}
 }
 
-func (s *Schema) maximum() float64 {
-	if s.Maximum != nil {
-		return *s.Maximum
-	}
-	switch s.Format {
-	case "int32":
-		if s.Minimum != nil && *s.Minimum == 0 {
-			return 1<<32 - 1
+func (s *Schema) checkValue(errs *FieldErrors, path string, v any) {
+	switch s.Type {
+	case "integer":
+		f, ok := s.number(v)
+		low, high := s.bounds()
+		if ok && (f < low || f > high) {
+			errs.Add(path, "must be in inclusive range [%.0f, %.0f]", low, high)
 		}
-		return 1<<31 - 1
-	case "int16":
-		return 1<<16 - 1
+	case "string":
+		if str, ok := v.(string); ok && s.Check != nil {
+			if reason := s.Check(str); reason != "" {
+				errs.Add(path, "%s", reason)
+			}
+		}
+	case "":
+		if f, ok := asFloat(v); ok && s.IntOrString && (f < math.MinInt32 || f > math.MaxInt32) {
+			errs.Add(path, "must be in inclusive range [%d, %d]", math.MinInt32, math.MaxInt32)
+		}
 	}
-	return 1 << 63
+}
+
+// bounds are those of the type that holds an integer.
+func (s *Schema) bounds() (low, high float64) {
+	switch {
+	case s.Unsigned && s.Format == "int16":
+		return 0, math.MaxUint16
+	case s.Unsigned && s.Format == "int32":
+		return 0, math.MaxUint32
+	case s.Unsigned:
+		return 0, 1 << 63
+	case s.Format == "int32":
+		return math.MinInt32, math.MaxInt32
+	}
+	return -1 << 63, 1 << 63
+}
+
+// number reads a number as the schema allows it to be written.
+func (s *Schema) number(v any) (float64, bool) {
+	if str, ok := v.(string); ok && s.Quoted {
+		f, err := strconv.ParseFloat(str, 64)
+		return f, err == nil
+	}
+	return asFloat(v)
 }
 
 func (s *Schema) validateString(errs *FieldErrors, path, str string) {
@@ -336,11 +383,6 @@ func (s *Schema) validateString(errs *FieldErrors, path, str string) {
 	if s.Pattern != "" {
 		if !compiledPattern(s.Pattern).MatchString(str) {
 			errs.Add(path, "in body should match '%s'", s.Pattern)
-		}
-	}
-	if s.Check != nil {
-		if reason := s.Check(str); reason != "" {
-			errs.Add(path, "%s", reason)
 		}
 	}
 }
@@ -372,6 +414,11 @@ func asFloat(v any) (float64, bool) {
 		return f, err == nil
 	}
 	return 0, false
+}
+
+func isInteger(v any) bool {
+	f, ok := asFloat(v)
+	return ok && f == math.Trunc(f)
 }
 
 func jsonTypeName(v any) string {

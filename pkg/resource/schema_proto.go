@@ -9,7 +9,7 @@ import (
 
 // protoSchema describes the JSON of a protobuf message, or is nil for other
 // types. Nothing in proto3 is required; enums and wrong types are found here so
-// that errors carry a field path, which protojson's do not.
+// that errors name a field, which protojson's do not.
 func protoSchema(t reflect.Type) *Schema {
 	if t.Kind() != reflect.Pointer {
 		t = reflect.PointerTo(t)
@@ -30,7 +30,7 @@ func messageSchema(d protoreflect.MessageDescriptor) *Schema {
 	case "google.protobuf.BoolValue":
 		return &Schema{Type: "boolean"}
 	case "google.protobuf.UInt32Value":
-		return &Schema{Type: "integer", Format: "int32", Minimum: new(float64)}
+		return &Schema{Type: "integer", Format: "int32", Minimum: new(float64), Unsigned: true, Quoted: true}
 	case "google.protobuf.BytesValue":
 		return &Schema{Type: "string", Format: "byte"}
 	case "google.protobuf.Struct", "google.protobuf.Any":
@@ -75,11 +75,11 @@ func singleSchema(f protoreflect.FieldDescriptor) *Schema {
 	case protoreflect.BytesKind:
 		return &Schema{Type: "string", Format: "byte"}
 	case protoreflect.Uint32Kind:
-		return &Schema{Type: "integer", Format: "int32", Minimum: new(float64)}
+		return &Schema{Type: "integer", Format: "int32", Minimum: new(float64), Unsigned: true, Quoted: true}
 	case protoreflect.Int32Kind:
-		return &Schema{Type: "integer", Format: "int32"}
+		return &Schema{Type: "integer", Format: "int32", Quoted: true}
 	case protoreflect.DoubleKind, protoreflect.FloatKind:
-		return &Schema{Type: "number"}
+		return &Schema{Type: "number", Quoted: true}
 	}
 	return &Schema{Open: true} // 64-bit integers are strings or numbers in JSON
 }

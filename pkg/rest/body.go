@@ -8,6 +8,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -104,16 +105,43 @@ func yamlReason(err error) string {
 // problem with their fields.
 func decode(k *resource.Kind, body []byte) (*resource.Object, error) {
 	o, err := k.DecodeJSON(body)
+	err = requireHead(k, body, err)
 	var fields resource.FieldErrors
+	var undecodable *resource.UndecodableError
 	switch {
 	case err == nil:
 		return o, nil
+	case errors.As(err, &undecodable):
+		return nil, badRequest("invalid %s object: %s", k.Type, undecodable)
 	case errors.As(err, &fields):
 		return nil, invalid(titlePut, fields)
 	case errors.Is(err, resource.ErrSyntax):
 		return nil, badRequest("invalid %s object: %s", k.Type, position(body, err))
 	}
 	return nil, badRequest("invalid %s object: %v", k.Type, err)
+}
+
+// requireHead adds to what is wrong with the structure of a body which of the
+// members that every resource has are missing. Kinds without a schema are
+// checked later.
+func requireHead(k *resource.Kind, body []byte, err error) error {
+	var fields resource.FieldErrors
+	if k.Proto || err != nil && !errors.As(err, &fields) {
+		return err
+	}
+	var head map[string]any
+	_ = json.Unmarshal(body, &head) // was read before
+	n := len(fields)
+	for _, member := range []string{"type", "name", "spec"} {
+		reason := member + " in body is required"
+		if head[member] == nil && !slices.Contains(fields, resource.FieldError{Reason: reason}) {
+			fields.Add("", reason)
+		}
+	}
+	if len(fields) == n {
+		return err
+	}
+	return fields
 }
 
 // position says where and why a body is not the JSON of an object.

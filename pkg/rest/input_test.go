@@ -29,7 +29,7 @@ func TestRequestValidation(t *testing.T) {
 	}{
 		{"plain", standalone, "", timeoutBody(`{}`), nil},
 		{"other name", standalone, "/meshes/default/meshtimeouts/u", timeoutBody(`{}`), []string{"name"}},
-		{"no name", standalone, "", strings.Replace(timeoutBody(`{}`), `"name":"t",`, "", 1), []string{"name"}},
+		{"no name", standalone, "", strings.Replace(timeoutBody(`{}`), `"name":"t",`, "", 1), []string{""}},
 		{"no RFC 1123 name", standalone, "/meshes/default/meshtimeouts/A_b", strings.Replace(timeoutBody(`{}`), `"t"`, `"A_b"`, 1), []string{"name"}},
 		{"name too long", standalone, "/meshes/default/meshtimeouts/" + strings.Repeat("a", 254), strings.Replace(timeoutBody(`{}`), `"t"`, `"`+strings.Repeat("a", 254)+`"`, 1), []string{"name"}},
 		{"name too long with zone", federated, "/meshes/default/meshtimeouts/" + strings.Repeat("a", 250), strings.Replace(timeoutBody(`{"kuma.io/origin":"zone"}`), `"t"`, `"`+strings.Repeat("a", 250)+`"`, 1), []string{"name"}},
@@ -65,7 +65,8 @@ func TestRequestValidation(t *testing.T) {
 		{"workload in a zone", standalone, "/meshes/default/dataplanes/web", dataplaneBody("web", map[string]string{"kuma.io/workload": "w-1"}), nil},
 		{"workload that is no DNS label", standalone, "/meshes/default/dataplanes/web", dataplaneBody("web", map[string]string{"kuma.io/workload": "1w"}), []string{`labels["kuma.io/workload"]`}},
 
-		{"field types", standalone, "", `{"type":1,"name":"t","labels":{"a":1},"spec":{"to":"x"}}`, []string{`labels["a"]`, "spec.to", "type"}},
+		{"field types", standalone, "", `{"type":1,"name":"t","labels":{"a":1},"spec":{"to":"x"}}`, []string{"", "spec.to"}},
+		{"no type and no spec", standalone, "", `{"name":"t"}`, []string{""}},
 		{"name of a Mesh", standalone, "/meshes/1.x", `{"type":"Mesh","name":"1.x"}`, []string{"name"}},
 		{"Dataplane without networking", standalone, "/meshes/default/dataplanes/web", `{"type":"Dataplane","mesh":"default","name":"web"}`, []string{"networking"}},
 	} {
@@ -93,6 +94,30 @@ func TestRequestValidation(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Values that cannot be read make a body a bad request as a whole, as tools know
+// it; the text says which and why.
+func TestUndecodableValues(t *testing.T) {
+	w := newWorld(t, standalone)
+	for _, tc := range []struct{ path, body, field string }{
+		{"meshtimeouts/t", `"type":"MeshTimeout","spec":{"to":[{"targetRef":{"kind":"Mesh"},"default":{"idleTimeout":"1 s"}}]}`, "spec.to[0].default.idleTimeout"},
+		{"meshcircuitbreakers/t", `"type":"MeshCircuitBreaker","spec":{"to":[{"targetRef":{"kind":"Mesh"},"default":{"connectionLimits":{"maxRetries":-1}}}]}`, "spec.to[0].default.connectionLimits.maxRetries"},
+		{"meshretries/t", `"type":"MeshRetry","spec":{"to":[{"targetRef":{"kind":"Mesh"},"default":{"http":{"numRetries":4294967296}}}]}`, "spec.to[0].default.http.numRetries"},
+		{"meshservices/t", `"type":"MeshService","spec":{"ports":[{"port":2147483648}]}`, "spec.ports[0].port"},
+		{"meshtraces/t", `"type":"MeshTrace","spec":{"default":{"backends":[],"sampling":{"overall":2147483648}}}`, "spec.default.sampling.overall"},
+		{"dataplanes/t", `"type":"Dataplane","networking":{"address":"1.1.1.1","gateway":{"type":"OTHER"}}`, "networking.gateway.type"},
+		{"dataplanes/t", `"type":"Dataplane","networking":{"address":"1.1.1.1","inbound":[{"port":-1}]}`, "networking.inbound[0].port"},
+		{"dataplanes/t", `"type":"Dataplane","networking":{"address":1}`, "networking.address"},
+	} {
+		a := w.put("/meshes/default/"+tc.path, `{"name":"t","mesh":"default",`+tc.body+`}`)
+		w.wantStatus(a, 400)
+		if p := problemOf(t, a); p.Title != "Bad Request" || len(p.InvalidParameters) > 0 || !strings.Contains(p.Detail, tc.field+": ") {
+			t.Errorf("%s: %s", tc.field, a.Body)
+		}
+	}
+	a := w.put("/meshes/default/dataplanes/t", `{"type":"Dataplane","name":"t","mesh":"default","networking":{"address":"1.1.1.1","inbound":[{"port":"80"}]}}`)
+	w.wantStatus(a, 201) // protobuf takes numbers that are strings
 }
 
 func TestOriginValidationCanBeTurnedOff(t *testing.T) {

@@ -111,14 +111,9 @@ func (a *API) decodeAndCheck(k *resource.Kind, id resource.ID, body []byte) (*re
 	if err != nil {
 		return nil, err
 	}
-	if !k.Proto {
-		if o.Type != k.Type {
-			return nil, invalid(titlePut, resource.FieldErrors{{Reason: fmt.Sprintf("type in body should be one of [%s]", k.Type)}})
-		}
-		if k.Validate != nil {
-			if err := invalid(titlePut, k.Validate(o)); err != nil {
-				return nil, err
-			}
+	if !k.Proto && k.Validate != nil {
+		if err := invalid(titlePut, k.Validate(o)); err != nil {
+			return nil, err
 		}
 	}
 	if err := invalid(titlePut, a.checkRequest(k, o.Meta, id)); err != nil {

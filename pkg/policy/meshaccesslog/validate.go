@@ -50,7 +50,7 @@ func (b Backend) validate(errs *resource.FieldErrors, p string) {
 			missing("file")
 			return
 		}
-		if !isPath(b.File.Path) {
+		if !policy.IsFilePath(b.File.Path) {
 			errs.Add(p+".file.path", "must be a valid path when defined")
 		}
 		b.File.Format.validate(errs, p+".file.format")
@@ -76,8 +76,6 @@ func (b Backend) validate(errs *resource.FieldErrors, p string) {
 		}
 	}
 }
-
-func isPath(p string) bool { return p != "" && !strings.ContainsAny(p, "\x00\n\r") }
 
 // isAddress accepts host:port and a URL with a host.
 func isAddress(a string) bool {

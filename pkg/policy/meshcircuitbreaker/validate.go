@@ -16,7 +16,12 @@ func validate(s *Spec) resource.FieldErrors {
 		to.Default.validate(&errs, fmt.Sprintf("spec.to[%d].default", i))
 	}
 	for i, r := range s.Rules {
-		r.Default.validate(&errs, fmt.Sprintf("spec.rules[%d].default", i))
+		// The API of reference reports violations below a member that there is not.
+		n := len(errs)
+		r.Default.validate(&errs, fmt.Sprintf("spec.from[%d].default", i))
+		for n := n; n < len(errs); n++ {
+			errs[n].Reason += fmt.Sprintf(" (in spec.rules[%d])", i)
+		}
 	}
 	return errs
 }

@@ -2,7 +2,6 @@ package meshhealthcheck
 
 import (
 	"fmt"
-	"regexp"
 
 	"github.com/atoll-mesh/atoll/pkg/policy"
 	"github.com/atoll-mesh/atoll/pkg/resource"
@@ -27,7 +26,7 @@ func (c Conf) validate(errs *resource.FieldErrors, p string) {
 	if v := c.IntervalJitterPercent; v != nil && (*v < 0 || *v > 100) {
 		errs.Add(p+".intervalJitterPercent", "must be in inclusive range [0, 100]")
 	}
-	if c.EventLogPath != nil && !filePath.MatchString(*c.EventLogPath) {
+	if c.EventLogPath != nil && !policy.IsFilePath(*c.EventLogPath) {
 		errs.Add(p+".eventLogPath", "must be a valid path when defined")
 	}
 	if c.TCP == nil && c.HTTP == nil && c.GRPC == nil {
@@ -44,9 +43,6 @@ func (c Conf) validate(errs *resource.FieldErrors, p string) {
 		}
 	}
 }
-
-// filePath is an absolute or relative path to a file.
-var filePath = regexp.MustCompile(`^[^\x00]*[^\x00/]$`)
 
 func validateCount(errs *resource.FieldErrors, p string, v *int32) {
 	if v != nil && *v <= 0 {

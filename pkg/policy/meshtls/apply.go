@@ -53,7 +53,10 @@ func (c Conf) params(p *ir.TLSParams) {
 	if v := c.TLSVersion; v != nil {
 		p.MinVersion, p.MaxVersion = specific(v.Min), specific(v.Max)
 	}
-	p.Ciphers = c.TLSCiphers
+	p.Ciphers = nil
+	for _, name := range c.TLSCiphers {
+		p.Ciphers = append(p.Ciphers, string(name))
+	}
 }
 
 func specific(version string) string {

@@ -33,7 +33,18 @@ type Conf struct {
 	// TLSVersion bounds the version that is negotiated, by servers and clients.
 	TLSVersion *Version `json:"tlsVersion,omitempty"`
 	// TLSCiphers are the ciphers that may be used up to TLS 1.2.
-	TLSCiphers []string `json:"tlsCiphers,omitempty"`
+	TLSCiphers []Cipher `json:"tlsCiphers,omitempty"`
+}
+
+// Cipher is the name of a cipher suite as OpenSSL has it.
+type Cipher string
+
+// JSONSchema lists the ciphers.
+func (Cipher) JSONSchema() *resource.Schema {
+	return &resource.Schema{Type: "string", Enum: []string{
+		"ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305",
+		"ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-RSA-CHACHA20-POLY1305",
+	}}
 }
 
 // Version is a range of versions.

@@ -13,11 +13,6 @@ const auto = "TLSAuto"
 // versions from oldest to newest.
 var versions = []string{"TLS10", "TLS11", "TLS12", "TLS13"}
 
-var ciphers = []string{
-	"ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305",
-	"ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-RSA-CHACHA20-POLY1305",
-}
-
 func validate(s *Spec) resource.FieldErrors {
 	var errs resource.FieldErrors
 	whole := s.TargetRef == nil || s.TargetRef.Kind == policy.Mesh
@@ -33,11 +28,6 @@ func (c Conf) validate(errs *resource.FieldErrors, p string, whole bool) {
 	}
 	if len(c.TLSCiphers) > 0 && !whole {
 		errs.Add(p+".tlsCiphers", "can only be set for the whole mesh: set targetRef.kind to Mesh")
-	}
-	for _, name := range c.TLSCiphers {
-		if !slices.Contains(ciphers, name) {
-			errs.Add(p+".tlsCiphers", "%q is not one of %v", name, ciphers)
-		}
 	}
 	v := c.TLSVersion
 	if v == nil {

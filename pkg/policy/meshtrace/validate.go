@@ -76,7 +76,11 @@ func (b Backend) validate(errs *resource.FieldErrors, p string) {
 			missing("openTelemetry")
 			return
 		}
-		policy.ValidateCollectorRef(errs, p+".openTelemetry.backendRef", b.OpenTelemetry.BackendRef)
+		// One path for all that can be wrong with the reference, as in the API of
+		// reference.
+		if ref := b.OpenTelemetry.BackendRef; ref == nil || len(ref.Labels) == 0 {
+			errs.Add(p+".openTelemetry.backendRef", "must be defined, with labels")
+		}
 	}
 }
 
