@@ -89,27 +89,28 @@ func (s Secret) GoString() string { return s.String() }
 // Config is the root of the tree. Load returns it complete and valid; nobody
 // changes it afterwards.
 type Config struct {
-	Mode            string          `json:"mode"`
-	Environment     string          `json:"environment"`
-	General         General         `json:"general"`
-	Log             Log             `json:"log"`
-	Store           Store           `json:"store"`
-	APIServer       APIServer       `json:"apiServer"`
-	Access          Access          `json:"access"`
-	Multizone       Multizone       `json:"multizone"`
-	DPServer        DPServer        `json:"dpServer"`
-	XDSServer       XDSServer       `json:"xdsServer"`
-	BootstrapServer BootstrapServer `json:"bootstrapServer"`
-	DNSServer       DNSServer       `json:"dnsServer"`
-	IPAM            IPAM            `json:"ipam"`
-	MeshService     MeshService     `json:"meshService"`
-	CoreResources   CoreResources   `json:"coreResources"`
-	Policies        Policies        `json:"policies"`
-	Defaults        Defaults        `json:"defaults"`
-	Metrics         Metrics         `json:"metrics"`
-	Diagnostics     Diagnostics     `json:"diagnostics"`
-	Runtime         Runtime         `json:"runtime"`
-	InterCP         InterCP         `json:"interCp"`
+	Mode                       string                     `json:"mode"`
+	Environment                string                     `json:"environment"`
+	General                    General                    `json:"general"`
+	Log                        Log                        `json:"log"`
+	Store                      Store                      `json:"store"`
+	APIServer                  APIServer                  `json:"apiServer"`
+	Access                     Access                     `json:"access"`
+	Multizone                  Multizone                  `json:"multizone"`
+	DPServer                   DPServer                   `json:"dpServer"`
+	XDSServer                  XDSServer                  `json:"xdsServer"`
+	BootstrapServer            BootstrapServer            `json:"bootstrapServer"`
+	DNSServer                  DNSServer                  `json:"dnsServer"`
+	IPAM                       IPAM                       `json:"ipam"`
+	MeshService                MeshService                `json:"meshService"`
+	CoreResources              CoreResources              `json:"coreResources"`
+	Policies                   Policies                   `json:"policies"`
+	Defaults                   Defaults                   `json:"defaults"`
+	Metrics                    Metrics                    `json:"metrics"`
+	Diagnostics                Diagnostics                `json:"diagnostics"`
+	Runtime                    Runtime                    `json:"runtime"`
+	MonitoringAssignmentServer MonitoringAssignmentServer `json:"monitoringAssignmentServer"`
+	InterCP                    InterCP                    `json:"interCp"`
 }
 
 // Federated tells whether this is a zone that has a global.

@@ -102,6 +102,9 @@ func Default() *Config {
 			ControlPlane: ControlPlaneMetrics{ReportResourcesCount: true},
 		},
 		Diagnostics: Diagnostics{ServerPort: 5680},
+		MonitoringAssignmentServer: MonitoringAssignmentServer{
+			Enabled: true, Port: 5676, DefaultFetchTimeout: d(30 * time.Second), APIVersions: []string{"v1"},
+		},
 		Runtime: Runtime{Universal: UniversalRuntime{
 			DataplaneCleanupAge: d(72 * time.Hour),
 			Spire:               Spire{SocketPath: "/tmp/spire-agent/public/api.sock"},
@@ -160,7 +163,7 @@ func (c *Config) complete(getenv func(string) string) {
 }
 
 func (c *Config) serverTLS() []*TLS {
-	return []*TLS{&c.APIServer.HTTPS.TLS, &c.Multizone.Global.KDS.TLS, &c.DPServer.TLS, &c.Diagnostics.TLS}
+	return []*TLS{&c.APIServer.HTTPS.TLS, &c.Multizone.Global.KDS.TLS, &c.DPServer.TLS, &c.Diagnostics.TLS, &c.MonitoringAssignmentServer.TLS}
 }
 
 // DataDir is the default folder for durable data: /var/lib/atoll as root, else

@@ -57,6 +57,8 @@ func (c *Config) Validate() Errors {
 	v.tls("general", &c.General.TLS)
 	v.port("diagnostics.serverPort", c.Diagnostics.ServerPort)
 	v.tls("diagnostics", &c.Diagnostics.TLS)
+	v.port("monitoringAssignmentServer.port", c.MonitoringAssignmentServer.Port)
+	v.tls("monitoringAssignmentServer", &c.MonitoringAssignmentServer.TLS)
 	v.port("interCp.server.port", c.InterCP.Server.Port)
 	if c.Mode == ModeZone {
 		v.zone(c)

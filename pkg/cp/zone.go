@@ -47,6 +47,9 @@ func (p *plane) runZone(run runFunc) error {
 	if err := p.serveAPI(run, zoneSync, ofZone(dp, p.site)); err != nil {
 		return err
 	}
+	if err := p.serveAssignments(run); err != nil {
+		return err
+	}
 	run("leader", func(ctx context.Context) error {
 		return p.lead(ctx, func(ctx context.Context) error {
 			return together(ctx, func(ctx context.Context) error { return control.Run(ctx, p.controlConfig(ranges)) }, sync, p.history().Run, p.reseal)

@@ -102,9 +102,12 @@ type OTelBackend struct {
 	Collector *policy.Collector `json:"-"`
 }
 
+// Type is that of the policy.
+const Type = "MeshMetric"
+
 // Def is the policy.
 var Def = policy.Define(resource.Names{
-	Type: "MeshMetric", Short: "mm",
+	Type: Type, Short: "mm",
 	Plural: "meshmetrics", Single: "meshmetric",
 	Display: "Mesh Metric", Displays: "Mesh Metrics",
 }, policy.Hooks[Spec, Conf]{
