@@ -75,7 +75,7 @@ const (
 )
 
 func (c *Config) features() []string {
-	list := []string{featureReadinessBeside}
+	list := []string{featureReadinessBeside, featureZoneProbes}
 	for _, f := range []struct {
 		on   bool
 		name string

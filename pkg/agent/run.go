@@ -93,6 +93,7 @@ func Run(ctx context.Context, c Config, signals <-chan os.Signal, io Streams) er
 	answering, stop := context.WithCancel(ctx)
 	var background sync.WaitGroup
 	background.Go(func() { c.answerQuestions(answering, a, request, ca) })
+	background.Go(func() { c.probeZones(answering, request, ca) })
 	defer background.Wait()
 	defer stop()
 	s := &supervisor{c: &c, admin: a, ready: ready, signals: signals, leave: func(ctx context.Context) error {

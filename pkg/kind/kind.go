@@ -52,6 +52,7 @@ func All() []*resource.Kind {
 		zoneKind(),
 		zoneInsightKind(),
 		zoneLinkKind(),
+		zoneProbeKind(),
 		zoneTrafficKind(),
 	}
 }
