@@ -57,7 +57,9 @@ func (c *Config) Validate() Errors {
 	v.tls("general", &c.General.TLS)
 	v.port("diagnostics.serverPort", c.Diagnostics.ServerPort)
 	v.tls("diagnostics", &c.Diagnostics.TLS)
-	v.port("monitoringAssignmentServer.port", c.MonitoringAssignmentServer.Port)
+	if m := c.MonitoringAssignmentServer; m.Enabled && m.Port != 0 {
+		v.port("monitoringAssignmentServer.port", m.Port)
+	}
 	v.tls("monitoringAssignmentServer", &c.MonitoringAssignmentServer.TLS)
 	v.port("interCp.server.port", c.InterCP.Server.Port)
 	if c.Mode == ModeZone {

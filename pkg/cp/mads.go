@@ -14,7 +14,7 @@ import (
 // that is switched off.
 func (p *plane) serveAssignments(run runFunc) error {
 	c := p.cfg.MonitoringAssignmentServer
-	if !c.Enabled {
+	if !c.Enabled || c.Port == 0 {
 		return nil
 	}
 	settings := mads.Config{
@@ -28,6 +28,11 @@ func (p *plane) serveAssignments(run runFunc) error {
 		}
 	}
 	s, err := mads.New(settings)
+	if err != nil && c.Port == config.Default().MonitoringAssignmentServer.Port {
+		// Nobody chose that port: several zones on one machine need not serve this.
+		p.log.Warn("Prometheus cannot ask this control plane for proxies", "error", err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}

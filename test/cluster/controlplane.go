@@ -17,11 +17,12 @@ const readyTime = 20 * time.Second
 type ControlPlane struct {
 	*Process
 	API
-	Zone    string // empty: a global
-	WorkDir string
-	DPPort  int // of the server for proxies
-	KDSPort int // of the server for zones
-	ready   string
+	Zone     string // empty: a global
+	WorkDir  string
+	DPPort   int // of the server for proxies
+	KDSPort  int // of the server for zones
+	MADSPort int // of the server for Prometheus
+	ready    string
 }
 
 // Postgres is where a database can be reached.
@@ -81,12 +82,12 @@ func (c *Cluster) Zone(ctx context.Context, name string, env ...string) (*Contro
 }
 
 func (c *Cluster) controlPlane(ctx context.Context, name, zone string, env []string) (*ControlPlane, error) {
-	ports, err := Ports(5)
+	ports, err := Ports(6)
 	if err != nil {
 		return nil, err
 	}
 	cp := &ControlPlane{
-		Zone: zone, WorkDir: filepath.Join(c.Dir, name), DPPort: ports[1], KDSPort: ports[2],
+		Zone: zone, WorkDir: filepath.Join(c.Dir, name), DPPort: ports[1], KDSPort: ports[2], MADSPort: ports[5],
 		API:   API{URL: fmt.Sprintf("http://127.0.0.1:%d", ports[0])},
 		ready: fmt.Sprintf("http://127.0.0.1:%d/ready", ports[3]),
 	}
@@ -102,6 +103,7 @@ func (c *Cluster) controlPlane(ctx context.Context, name, zone string, env []str
 		fmt.Sprintf("ATOLL_MULTIZONE_GLOBAL_KDS_GRPC_PORT=%d", ports[2]),
 		fmt.Sprintf("ATOLL_DIAGNOSTICS_SERVER_PORT=%d", ports[3]),
 		fmt.Sprintf("ATOLL_INTER_CP_SERVER_PORT=%d", ports[4]),
+		fmt.Sprintf("ATOLL_MONITORING_ASSIGNMENT_SERVER_PORT=%d", ports[5]),
 	}, env...), filepath.Join(c.Bin, "atoll-cp"), "run")
 	return cp, cp.Start(ctx)
 }

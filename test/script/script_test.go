@@ -79,6 +79,7 @@ func settings(dir string, ports []int) []string {
 		fmt.Sprintf("ATOLL_DP_SERVER_PORT=%d", ports[1]),
 		fmt.Sprintf("ATOLL_DIAGNOSTICS_SERVER_PORT=%d", ports[2]),
 		fmt.Sprintf("ATOLL_INTER_CP_SERVER_PORT=%d", ports[3]),
+		"ATOLL_MONITORING_ASSIGNMENT_SERVER_ENABLED=false",
 	}
 }
 
