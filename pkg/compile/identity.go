@@ -329,6 +329,7 @@ func (e *Engine) settleIdentity(j *matchJob) {
 		p.certWarn = j.certWarn.list
 		e.pending[p] = struct{}{}
 	}
+	defer func() { p.settleProof(j.mesh.ids.TrustKRIs) }()
 	if j.cert == p.cert {
 		return
 	}

@@ -131,6 +131,9 @@ func TestRotation(t *testing.T) {
 			t.Errorf("the certificate is for %v", leaf.URIs)
 		}
 		layers := a.Set().Layers()
+		var proofs []*Proof
+		a.Prove(func(p *Proof) { proofs = append(proofs, p) })
+		w.e.step()
 
 		wait := func(d time.Duration) {
 			<-time.After(d)
@@ -145,6 +148,10 @@ func TestRotation(t *testing.T) {
 		now, next := leafOf(t, a)
 		if now == before || !next.NotAfter.After(leaf.NotAfter) {
 			t.Error("the certificate was not replaced")
+		}
+		if len(proofs) != 2 || !proofs[0].Expires.Truncate(time.Second).Equal(leaf.NotAfter) || !proofs[1].Expires.Truncate(time.Second).Equal(next.NotAfter) ||
+			!strings.HasPrefix(proofs[0].Identity, "kri_mid_") {
+			t.Errorf("told of %+v", proofs)
 		}
 		if l := a.Set().Layers(); l[0] != layers[0] || l[1] != layers[1] {
 			t.Error("a new certificate touched other resources")

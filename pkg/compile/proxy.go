@@ -32,6 +32,7 @@ type Proxy struct {
 	gates    bool // it is a zone proxy
 	matched  *policy.Matched
 	inbound  digest // of the policies in own
+	probing  *probing
 	ownOK    bool
 	own      *xds.Layer
 	ownKeys  []ownKey
@@ -44,6 +45,8 @@ type Proxy struct {
 	certs    *xds.Layer   // with the certificate
 	certWarn []Warning
 	renewal  *time.Timer // runs until it is time for another certificate
+	proof    *Proof      // of cert
+	prove    func(*Proof)
 }
 
 // Attach begins to compile for a proxy. Its Set is nil until its Dataplane is in
@@ -168,6 +171,7 @@ type matchJob struct {
 	shape   *shape // nil: as it was
 	own     *own   // nil: as it was
 	inbound digest
+	probing *probing
 	certify
 	encoded xds.Changes
 	warn    warnings
@@ -184,12 +188,16 @@ func (e *Engine) compileProxies() {
 		}
 		r := view.NewReader(e.snap)
 		dp := r.Get(p.info.ID)
+		var ask *probing
+		if dp != nil {
+			ask = probingOf(r, e.in.Site, &p.info, dp)
+		}
 		e.deps.set(&p.unit, r.Deps())
 		if dp == nil {
 			continue // not there yet, or no more: what it has stays
 		}
 		if m := e.meshOf(p); m.index != nil {
-			jobs = append(jobs, &matchJob{p: p, index: m.index, mesh: m, dp: dp})
+			jobs = append(jobs, &matchJob{p: p, index: m.index, mesh: m, dp: dp, probing: ask})
 		}
 	}
 	e.dirty.proxies = empty(e.dirty.proxies)
@@ -215,12 +223,13 @@ func (j *matchJob) run(settings *Settings) {
 	j.matched = j.index.Match(p.sections, policy.Options{})
 	j.inbound = j.matched.InboundDigest()
 	j.identify(time.Now())
-	if !same || j.inbound != p.inbound || !p.ownOK || j.security != p.security {
+	j.probing = j.probing.as(j.matched)
+	if !same || j.inbound != p.inbound || !p.ownOK || j.security != p.security || !j.probing.equal(p.probing) {
 		j.own = newOwn(settings, &p.info, j.dp, j.matched)
-		j.own.secured, j.own.trust = j.secured, j.mesh.ids.Trust
+		j.own.secured, j.own.trust, j.own.probing = j.secured, j.mesh.ids.Trust, j.probing
 		j.encoded = envoy.Resources(j.own.build())
 	}
-	p.dp = j.dp
+	p.dp, p.probing = j.dp, j.probing
 }
 
 // settle takes the result of a job.

@@ -43,6 +43,7 @@ type zone struct {
 
 	mu       sync.Mutex
 	attached map[resource.ID]int
+	proves   map[resource.ID]func(*compile.Proof) // tells the newest session of a certificate
 	writes   int
 }
 
@@ -67,6 +68,12 @@ type attachment struct {
 
 func (a *attachment) Set() *xds.Set            { return nil }
 func (a *attachment) Changed() <-chan struct{} { return nil }
+func (a *attachment) Prove(fn func(*compile.Proof)) {
+	a.z.mu.Lock()
+	defer a.z.mu.Unlock()
+	a.z.proves[a.id] = fn
+}
+
 func (a *attachment) Detach() {
 	a.z.mu.Lock()
 	defer a.z.mu.Unlock()
@@ -77,7 +84,7 @@ func (a *attachment) Detach() {
 // its goroutines are, too.
 func newZone(t *testing.T, change func(*Config)) *zone {
 	t.Helper()
-	z := &zone{t: t, attached: map[resource.ID]int{}}
+	z := &zone{t: t, attached: map[resource.ID]int{}, proves: map[resource.ID]func(*compile.Proof){}}
 	kinds := resource.NewKinds(kind.All()...)
 	z.st = &counting{memory.Open(), z}
 	v := view.New(kinds, site, slog.New(slog.DiscardHandler))

@@ -101,6 +101,7 @@ func (w *writer) merge(insight *meshproto.DataplaneInsight, s *session) {
 		subs[i] = sub
 		if i == len(subs)-1 { // the newest
 			insight.Metadata = s.described()
+			s.certify(insight)
 		}
 		return
 	}
@@ -113,6 +114,7 @@ func (w *writer) merge(insight *meshproto.DataplaneInsight, s *session) {
 	if newest {
 		w.closeOthers(insight, false)
 		insight.Metadata = s.described()
+		s.certify(insight)
 	} else if sub.DisconnectTime == nil {
 		sub.DisconnectTime = timestamppb.Now()
 	}

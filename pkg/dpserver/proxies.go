@@ -70,6 +70,7 @@ func (ps *proxies) Open(ctx context.Context, node *core.Node) (xds.Session, erro
 		old.replace()
 	}
 	sess.Attachment = ps.s.cfg.Attach(p.ProxyInfo)
+	sess.Prove(sess.proved)
 	ps.s.writer.changed(sess)
 	return sess, nil
 }

@@ -79,6 +79,9 @@ type Config struct {
 type Attachment interface {
 	xds.Source
 	Detach()
+	// Prove has fn called with what the proxy proves who it is with, each time
+	// that changes. fn does not block.
+	Prove(fn func(*compile.Proof))
 }
 
 // Server serves the proxies of a zone.
@@ -204,6 +207,7 @@ func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /bootstrap", s.serveBootstrap)
 	mux.HandleFunc("GET /questions", s.serveQuestions)
+	mux.HandleFunc("POST /zone-probes", s.serveZoneProbes)
 	mux.HandleFunc("POST /drain", s.serveDrain)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {

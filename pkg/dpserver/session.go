@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	meshproto "github.com/atoll-mesh/atoll/api/kuma/mesh/v1alpha1"
+	"github.com/atoll-mesh/atoll/pkg/compile"
 	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/xds"
 )
@@ -31,6 +32,7 @@ type session struct {
 	clean        uint64           // revision at which the proxy refused nothing, 0: none yet
 	rejections   []kind.Rejection // as they are to be written
 	subscription *meshproto.DiscoverySubscription
+	proof        *compile.Proof // nil: it has no certificate, or none yet
 	metadata     *structpb.Struct
 }
 

@@ -75,6 +75,7 @@ func (i *Identity) CA() (*CA, error) { return i.ca() }
 // Mesh is the identities and the trust of one mesh. It is immutable.
 type Mesh struct {
 	Trust      []TrustDomain
+	TrustKRIs  []string    // of the MeshTrusts that Trust was joined from, sorted
 	identities []*Identity // best first
 }
 
@@ -82,6 +83,10 @@ type Mesh struct {
 // that hold the CAs.
 func NewMesh(site resource.Site, src Source, mesh string) *Mesh {
 	m := &Mesh{Trust: Trust(src.List(kind.MeshTrust, mesh))}
+	for o := range src.List(kind.MeshTrust, mesh) {
+		m.TrustKRIs = append(m.TrustKRIs, o.KRI().String())
+	}
+	slices.Sort(m.TrustKRIs)
 	for o := range src.List(kind.MeshIdentity, mesh) {
 		m.identities = append(m.identities, newIdentity(site, src, o))
 	}
