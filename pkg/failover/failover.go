@@ -57,6 +57,12 @@ const (
 	NotReady       = "ATL1011" // a zone that should serve has no ready endpoint
 	PortMissing    = "ATL1012" // a port is not served in any other zone
 	ZoneIsDisabled = "ATL1013" // a zone that should serve is disabled
+	Unreachable    = "ATL1014" // zones do not reach each other now
+	NotEjected     = "ATL1015" // Envoy cannot leave out the endpoints that would be lost
+	NoRetry        = "ATL1016" // requests have no second chance
+	NotRenewed     = "ATL1017" // the certificate of a proxy was not renewed in time
+	RoutedAway     = "ATL1018" // a route leads to what only the lost zone serves
+	IsDraining     = "ATL1019" // a zone that should serve gives its traffic away
 )
 
 // Gap is one reason that something would break.

@@ -144,6 +144,64 @@ name: all
 spec: {rules: [{default: {allow: [{spiffeID: {type: Prefix, value: "spiffe://m."}}]}}]}
 `
 
+const breaker = `
+type: MeshCircuitBreaker
+mesh: m
+name: all
+spec: {to: [{targetRef: {kind: Mesh}, default: {outlierDetection: {maxEjectionPercent: 100, detectors: {localOriginFailures: {consecutive: 5}}}}}]}
+`
+
+const retry = `
+type: MeshRetry
+mesh: m
+name: all
+spec: {to: [{targetRef: {kind: Mesh}, default: {http: {numRetries: 5, retryOn: [5xx]}}}]}
+`
+
+const timeout = `
+type: MeshTimeout
+mesh: m
+name: all
+spec: {to: [{targetRef: {kind: Mesh}, default: {connectionTimeout: 1s, http: {requestTimeout: 10s}}}]}
+`
+
+const routed = `
+type: MeshHTTPRoute
+mesh: m
+name: all
+spec:
+  to:
+  - targetRef: {kind: MeshMultiZoneService, labels: {kuma.io/display-name: backend}}
+    rules: [{matches: [{path: {type: PathPrefix, value: /}}], default: {backendRefs: [{kind: MeshService, labels: {kuma.io/display-name: backend, kuma.io/zone: east}, port: 80}]}}]
+`
+
+const link = `
+type: ZoneLink
+name: east-to-western
+labels: {kuma.io/zone: east}
+spec: {observer: east, observed: western, state: Down, withdrawn: true, since: 2026-05-31T00:00:00Z}
+`
+
+const drained = `
+type: ZoneTraffic
+name: western
+spec: {share: 0}
+`
+
+// certificate is what is known of a proxy whose certificate lasts a day and ends
+// after some time.
+func certificate(left time.Duration) string {
+	ends := now.Add(left)
+	return fmt.Sprintf(`
+type: DataplaneInsight
+mesh: m
+name: client-1
+labels: {kuma.io/zone: east}
+subscriptions: [{id: a, connectTime: "2026-05-01T00:00:00Z"}]
+mTLS: {certificateExpirationTime: %q, lastCertificateRegeneration: %q}
+`, ends.Format(time.RFC3339), ends.Add(-24*time.Hour).Format(time.RFC3339))
+}
+
 // sound has no gap: two backends, two zone proxies and a client in each of two
 // zones, and all that is needed between them.
 func sound(t testing.TB) docs {
@@ -153,6 +211,7 @@ func sound(t testing.TB) docs {
 		"allow":    allowAll,
 		"join":     "type: MeshMultiZoneService\nmesh: m\nname: backend\nspec: {selector: {meshService: {matchLabels: {kuma.io/display-name: backend}}}, ports: [{name: web, port: 80, appProtocol: http}]}\n",
 	}
+	d["breaker"], d["retry"] = breaker, retry
 	for _, z := range []string{"east", "western"} {
 		d["zone "+z] = "type: Zone\nname: " + z + "\n"
 		d["service "+z] = service(z, "web")
@@ -199,7 +258,9 @@ func TestSound(t *testing.T) {
 		}
 	}
 	// Nobody tells of a connected zone here; nothing else may fire.
-	r := check(t, d.live(t), failover.Query{})
+	up := strings.Replace(strings.Replace(link, "Down", "Up", 1), "true", "false", 1)
+	whole := strings.Replace(drained, "share: 0", "share: 100", 1)
+	r := check(t, d.with("link", up).with("drained", whole).with("timeout", timeout).with("insight", certificate(16*time.Hour)).live(t), failover.Query{})
 	for _, g := range r.Gaps {
 		if g.Code != failover.Stale {
 			t.Errorf("live:\n%s", text(r))
@@ -238,6 +299,17 @@ func TestCodes(t *testing.T) {
 		"CA ends tomorrow":   {d.with("trust western", trust(t, "western", 24*time.Hour)), false, "east", failover.Expiring, failover.Error, "[]"},
 		"none ready":         {d.without("backend western"), false, "east", failover.NotReady, failover.Error, "[]"},
 		"port":               {d.with("service western", service("western", "other")), false, "east", failover.PortMissing, failover.Error, "[]"},
+		"out of reach":       {d.with("link", link), true, "east", failover.Unreachable, failover.Error, "[east]"},
+		"no ejection":        {d.with("breaker", strings.Replace(breaker, "maxEjectionPercent: 100", "disabled: true", 1)), false, "east", failover.NotEjected, failover.Warning, "[east]"},
+		"little ejection":    {d.with("breaker", strings.Replace(breaker, "100", "30", 1)), false, "east", failover.NotEjected, failover.Warning, "[east]"},
+		"no retries":         {d.with("retry", strings.Replace(retry, "numRetries: 5", "numRetries: 0", 1)), false, "east", failover.NoRetry, failover.Warning, "[east]"},
+		"retries not for it": {d.with("retry", strings.Replace(retry, "5xx", "Retriable4xx", 1)), false, "east", failover.NoRetry, failover.Warning, "[east]"},
+		"one long try":       {d.with("retry", strings.Replace(retry, "numRetries: 5", "numRetries: 5, perTryTimeout: 15s", 1)), false, "east", failover.NoRetry, failover.Warning, "[east]"},
+		"slow to connect":    {d.with("timeout", strings.Replace(timeout, "1s", "10s", 1)), false, "east", failover.NoRetry, failover.Warning, "[east]"},
+		"certificate ends":   {d.with("insight", certificate(time.Hour)), true, "east", failover.NotRenewed, failover.Warning, "[]"},
+		"certificate ended":  {d.with("insight", certificate(-time.Hour)), true, "east", failover.NotRenewed, failover.Error, "[]"},
+		"routed":             {d.with("route", routed), false, "east", failover.RoutedAway, failover.Error, "[east western]"},
+		"drained":            {d.with("drained", drained), true, "east", failover.IsDraining, failover.Warning, "[]"},
 		"disabled":           {d.with("zone western", "type: Zone\nname: western\nenabled: false\n"), false, "east", failover.ZoneIsDisabled, failover.Error, "[]"},
 	} {
 		t.Run(name, func(t *testing.T) {

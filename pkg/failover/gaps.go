@@ -34,6 +34,7 @@ func Check(in Inputs, q Query) (*Report, error) {
 		}
 	}
 	w.expiring(r, q.Mesh)
+	w.certificates(r, q.Mesh)
 	r.sort()
 	return r, nil
 }
@@ -150,6 +151,10 @@ func (l *losing) weigh(list []candidate, loss *Loss) {
 			known = known && c.known
 			loss.Serves = append(loss.Serves, Server{Zone: c.zone, Through: l.kriOf(c.joins[0]), Endpoints: c.ready})
 			l.stale(c)
+			if l.draining(c) {
+				blocked(IsDraining, Warning, c.svc.KRI().String(),
+					"zone "+c.zone+" is drained: it serves only what nobody else can", "put it back with 'atollctl zone undrain "+c.zone+"'")
+			}
 		}
 	}
 	if known && remaining > 0 && remaining < here {
@@ -159,6 +164,7 @@ func (l *losing) weigh(list []candidate, loss *Loss) {
 	}
 	if len(usable) > 0 {
 		l.crossing(usable)
+		l.routed(usable)
 		l.ports(usable)
 	}
 }
@@ -187,7 +193,7 @@ func (l *losing) crossing(usable []candidate) {
 		var gaps []Gap
 		reachable := 0
 		for _, c := range usable {
-			found := slices.Concat(l.entrance(e, c), l.trust(e, c), l.permission(e, c))
+			found := slices.Concat(l.entrance(e, c), l.reach(e, c), l.trust(e, c), l.permission(e, c))
 			if !slices.ContainsFunc(found, func(g Gap) bool { return g.Code != OneZoneProxy }) {
 				reachable++
 			}
@@ -200,6 +206,7 @@ func (l *losing) crossing(usable []candidate) {
 			l.r.add(g, z)
 		}
 		l.strategy(e, usable)
+		l.attention(e, usable)
 	}
 }
 

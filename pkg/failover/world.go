@@ -119,6 +119,7 @@ func (w *world) relevant() iter.Seq[*resource.Object] {
 var seen = []resource.Type{
 	kind.Mesh, kind.Dataplane, kind.MeshService, kind.MeshMultiZoneService, kind.MeshExternalService,
 	kind.MeshZoneAddress, kind.MeshIdentity, kind.MeshTrust, kind.HostnameGenerator,
+	kind.ZoneLink, kind.ZoneTraffic,
 }
 
 // seenFrom yields what sync brings of a global's resources into a zone, and what
