@@ -42,6 +42,7 @@ type own struct {
 	secured  *secured               // nil: the proxy has no identity
 	trust    []identity.TrustDomain // of the mesh
 	facts    *policy.Facts
+	probing  *probing // nil: it asks no other zone
 	warn     warnings
 }
 
@@ -78,6 +79,7 @@ func (o *own) build() *ir.Config {
 	o.passthrough(c)
 	o.admin(c)
 	o.secrets(c)
+	o.probes(c)
 	o.warn.guard("proxy", func() { o.matched.Proxy(&policy.Own{Config: c, Facts: o.facts}) })
 	o.patchProblems(c)
 	return c

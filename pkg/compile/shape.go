@@ -49,7 +49,7 @@ type explicitOutbound struct {
 func shapeOf(info *ProxyInfo, dp *resource.Object) *shape {
 	n := kind.NetworkingOf(dp)
 	redirect := info.redirection(n)
-	s := &shape{IPv6: info.IPv6, Gates: gatesOf(info, n)}
+	s := &shape{IPv6: info.IPv6, Gates: gatesOf(info, dp.Zone(), n)}
 	if len(s.Gates) > 0 {
 		s.Facts = factsOf(info, dp, n, redirect)
 	}

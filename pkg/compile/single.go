@@ -50,6 +50,7 @@ func newSingle(in *Inputs, s *view.Snapshot, info *ProxyInfo, index *policy.Inde
 func (x *single) own(m *policy.Matched) *own {
 	o := newOwn(&x.in.Settings, x.info, x.dp, m)
 	o.secured, o.trust = x.sec, x.ids.Trust
+	o.probing = probingOf(x.r, x.in.Site, x.info, x.dp).as(m)
 	return o
 }
 

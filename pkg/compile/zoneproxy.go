@@ -27,6 +27,7 @@ type gate struct {
 	Section string `json:"section"`
 	Address string `json:"address"`
 	Port    uint32 `json:"port"`
+	Zone    string `json:"zone,omitempty"` // for which an ingress answers probes
 	// Reuse has one socket per worker.
 	Reuse bool `json:"reuse,omitempty"`
 	// Apart begins the names of the routes of a second egress, which may have
@@ -34,7 +35,7 @@ type gate struct {
 	Apart string `json:"apart,omitempty"`
 }
 
-func gatesOf(info *ProxyInfo, n *kind.Networking) []gate {
+func gatesOf(info *ProxyInfo, zone string, n *kind.Networking) []gate {
 	var gates []gate
 	egresses := 0
 	for i, l := range n.GetListeners() {
@@ -44,7 +45,7 @@ func gatesOf(info *ProxyInfo, n *kind.Networking) []gate {
 		}
 		switch l.GetType() {
 		case mesh_proto.Dataplane_Networking_Listener_ZoneIngress:
-			g.Name = "self_zoneingress_dp_" + g.Section
+			g.Name, g.Zone = "self_zoneingress_dp_"+g.Section, zone
 		case mesh_proto.Dataplane_Networking_Listener_ZoneEgress:
 			g.Name, g.Egress = "self_zoneegress_dp_"+g.Section, true
 			if egresses++; egresses > 1 {
@@ -90,9 +91,10 @@ type passage struct {
 	exit    *exit  // of an egress
 }
 
-// gateOutbounds lists the listeners of a zone proxy. One to which nothing leads
-// is left out, and so is an egress without served, by which it proves to clients
-// who it is and knows them: nobody else may leave the mesh through it.
+// gateOutbounds lists the listeners of a zone proxy. An egress to which nothing
+// leads is left out, and one without served, by which it proves to clients who it
+// is and knows them: nobody else may leave the mesh through it. With served an
+// ingress at least answers whether it is there.
 func (s *shape) gateOutbounds(x *resolver, settings *Settings, served *ir.DownstreamTLS, warn *warnings) []*outbound {
 	var list []*outbound
 	seen := map[string]bool{}
@@ -111,10 +113,10 @@ func (s *shape) gateOutbounds(x *resolver, settings *Settings, served *ir.Downst
 			continue
 		}
 		seen[g.Name] = true
-		if p := s.passages(g, x, warn); len(p) > 0 {
+		if p := s.passages(g, x, warn); len(p) > 0 || g.Zone != "" && served != nil {
 			o := &outbound{gate: g, facts: s.Facts, passages: p, cidrs: internalCIDRs(settings.InternalCIDRs, s.IPv6)}
-			if g.Egress {
-				o.served = served
+			if g.Egress || g.Zone != "" {
+				o.served = served // of an ingress: to probes
 			}
 			list = append(list, o)
 		}
@@ -200,8 +202,12 @@ func (o *outbound) gateKey(m *policy.Matched) outboundKey {
 // and names what it sends to.
 func (o *outbound) buildGate(m *policy.Matched) (*ir.Listener, []*ir.RouteConfig, []backend) {
 	g := o.gate
+	var served *ir.DownstreamTLS // bytes that pass through an ingress are TLS between others
+	if g.Egress {
+		served = o.served
+	}
 	in := &policy.Inbound{
-		Address: g.Address, Port: g.Port, Section: g.Section, Protocol: ir.TCP, ZoneProxy: true, TLS: o.served, Facts: o.facts,
+		Address: g.Address, Port: g.Port, Section: g.Section, Protocol: ir.TCP, ZoneProxy: true, TLS: served, Facts: o.facts,
 		Listener: &ir.Listener{
 			Name: g.Name, Direction: ir.Inbound, Address: g.Address, Port: g.Port,
 			ReusePort: g.Reuse, Tags: unified(g.Name),
@@ -210,7 +216,7 @@ func (o *outbound) buildGate(m *policy.Matched) (*ir.Listener, []*ir.RouteConfig
 	var backends []backend
 	for _, p := range o.passages {
 		chain := &ir.Chain{
-			Name: p.dest.Name(), TLS: o.served,
+			Name: p.dest.Name(), TLS: served,
 			Match: ir.ChainMatch{TransportProtocol: "tls", ServerNames: []string{p.sni}},
 		}
 		to := []ir.WeightedRef{{Cluster: p.cluster, Weight: 1}}
@@ -234,6 +240,9 @@ func (o *outbound) buildGate(m *policy.Matched) (*ir.Listener, []*ir.RouteConfig
 		backends = append(backends, p.backend)
 	}
 	m.Inbound(in)
+	if !g.Egress && o.served != nil {
+		in.Routes = append(in.Routes, g.answerProbes(in.Listener, o.served))
+	}
 	return in.Listener, in.Routes, backends
 }
 

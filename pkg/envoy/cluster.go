@@ -6,6 +6,7 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	upstreamhttpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
@@ -50,6 +51,8 @@ func cluster(c *ir.Cluster) *clusterv3.Cluster {
 		out.TransportSocket = externalTLS(c.External)
 	}
 	protect(out, c.TLS)
+	out.CloseConnectionsOnHostHealthFailure = c.CloseOnFailure
+	watch(out, c.Watch)
 	if c.BindSource != "" {
 		out.UpstreamBindConfig = &corev3.BindConfig{SourceAddress: socketAddress(c.BindSource, 0).GetSocketAddress()}
 	}
@@ -81,7 +84,7 @@ func httpOptions(c *ir.Cluster) *anypb.Any {
 		}
 	case ir.HTTP2, ir.GRPC:
 		explicit.ProtocolConfig = &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
-			Http2ProtocolOptions: &corev3.Http2ProtocolOptions{},
+			Http2ProtocolOptions: &corev3.Http2ProtocolOptions{ConnectionKeepalive: keepAlive(c.KeepAlive)},
 		}
 	default:
 		return nil
@@ -95,8 +98,36 @@ func httpOptions(c *ir.Cluster) *anypb.Any {
 			MaxStreamDuration:     duration(c.HTTP.MaxStreamDuration),
 			MaxConnectionDuration: duration(c.HTTP.MaxConnectionDuration),
 		}
+		if n := c.HTTP.MaxRequests; n > 0 {
+			out.CommonHttpProtocolOptions.MaxRequestsPerConnection = wrapperspb.UInt32(n)
+		}
 	}
 	return pack(out)
+}
+
+// userTimeout is TCP_USER_TIMEOUT of Linux at the level of TCP.
+const tcpLevel, userTimeout = 6, 18
+
+func watch(out *clusterv3.Cluster, w *ir.Watch) {
+	if w == nil {
+		return
+	}
+	out.UpstreamConnectionOptions = &clusterv3.UpstreamConnectionOptions{TcpKeepalive: &corev3.TcpKeepalive{
+		KeepaliveProbes:   wrapperspb.UInt32(w.Probes),
+		KeepaliveTime:     wrapperspb.UInt32(uint32(w.Idle.Seconds())),
+		KeepaliveInterval: wrapperspb.UInt32(uint32(w.Interval.Seconds())),
+	}}
+	out.UpstreamBindConfig = &corev3.BindConfig{SocketOptions: []*corev3.SocketOption{{
+		Description: "TCP_USER_TIMEOUT", Level: tcpLevel, Name: userTimeout,
+		Value: &corev3.SocketOption_IntValue{IntValue: w.Unacknowledged.Milliseconds()},
+	}}}
+}
+
+func keepAlive(k *ir.KeepAlive) *corev3.KeepaliveSettings {
+	if k == nil {
+		return nil
+	}
+	return &corev3.KeepaliveSettings{Interval: durationpb.New(k.Interval), Timeout: durationpb.New(k.Timeout)}
 }
 
 func load(l *ir.ClusterLoad) *endpointv3.ClusterLoadAssignment {

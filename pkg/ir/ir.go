@@ -124,6 +124,9 @@ type TCPProxy struct {
 	IdleTimeout *time.Duration `json:"idleTimeout,omitempty"`
 	// MaxConnectAttempts is how often connecting is tried; 0 is once.
 	MaxConnectAttempts uint32 `json:"maxConnectAttempts,omitempty"`
+	// AttemptPause is about the time between the first two of them, which grows
+	// up to tenfold; nil: none.
+	AttemptPause *time.Duration `json:"attemptInterval,omitempty"`
 	// Hash is SourceIP or State; nil is neither.
 	Hash *Hash       `json:"hash,omitempty"`
 	Logs []AccessLog `json:"logs,omitempty"`
@@ -282,12 +285,19 @@ type Cluster struct {
 	Protocol       string         `json:"protocol,omitempty"` // HTTP1, HTTP2 or GRPC set HTTP options, TCP none
 	ConnectTimeout *time.Duration `json:"connectTimeout,omitempty"`
 	HTTP           ClusterHTTP    `json:"http,omitzero"`
-	Endpoints      []Endpoint     `json:"endpoints,omitempty"`  // of Static and StrictDNS
-	BindSource     string         `json:"bindSource,omitempty"` // source address of connections
-	TLS            *UpstreamTLS   `json:"tls,omitempty"`        // nil: bytes go as they are
-	Socket         string         `json:"socket,omitempty"`     // unix socket instead of Endpoints
-	Patches        []*Patch       `json:"patches,omitempty"`
-	Removed        bool           `json:"removed,omitempty"` // a patch removed it: it is not sent
+	// KeepAlive is of connections that carry HTTP/2.
+	KeepAlive *KeepAlive `json:"keepAlive,omitempty"`
+	// Watch has the kernel look after connections, and CloseOnFailure closes those
+	// to endpoints that are found to fail: for bytes, where nothing else ends them.
+	Watch          *Watch `json:"watch,omitempty"`
+	CloseOnFailure bool   `json:"closeOnFailure,omitempty"`
+
+	Endpoints  []Endpoint   `json:"endpoints,omitempty"`  // of Static and StrictDNS
+	BindSource string       `json:"bindSource,omitempty"` // source address of connections
+	TLS        *UpstreamTLS `json:"tls,omitempty"`        // nil: bytes go as they are
+	Socket     string       `json:"socket,omitempty"`     // unix socket instead of Endpoints
+	Patches    []*Patch     `json:"patches,omitempty"`
+	Removed    bool         `json:"removed,omitempty"` // a patch removed it: it is not sent
 	// Localities of Static and StrictDNS are Endpoints with places and priorities.
 	Localities []Locality `json:"localities,omitempty"`
 	// External is set for what is outside the mesh and speaks TLS.
@@ -309,6 +319,23 @@ type ClusterHTTP struct {
 	IdleTimeout           *time.Duration `json:"idleTimeout,omitempty"`
 	MaxStreamDuration     *time.Duration `json:"maxStreamDuration,omitempty"`
 	MaxConnectionDuration *time.Duration `json:"maxConnectionDuration,omitempty"`
+	// MaxRequests is how many a connection carries; 0: any number.
+	MaxRequests uint32 `json:"maxRequests,omitempty"`
+}
+
+// KeepAlive asks the other side of a connection whether it is there.
+type KeepAlive struct {
+	Interval time.Duration `json:"intervalDuration"`
+	Timeout  time.Duration `json:"timeout"` // without an answer the connection is closed
+}
+
+// Watch closes a connection whose other host is gone: where nothing is under way
+// after Probes questions, else when nothing was acknowledged for Unacknowledged.
+type Watch struct {
+	Idle           time.Duration `json:"idleDuration"` // before the first question
+	Interval       time.Duration `json:"intervalDuration"`
+	Probes         uint32        `json:"probes"`
+	Unacknowledged time.Duration `json:"unacknowledgedDuration"`
 }
 
 // ClusterLoad is the endpoints of an EDS cluster.
