@@ -7,7 +7,9 @@ import "github.com/atoll-mesh/atoll/pkg/resource"
 
 // Types of the kinds of this package.
 const (
-	Config               resource.Type = "Config"
+	Config resource.Type = "Config"
+	// ContainerPatch changes what is injected into pods.
+	ContainerPatch       resource.Type = "ContainerPatch"
 	Dataplane            resource.Type = "Dataplane"
 	DataplaneInsight     resource.Type = "DataplaneInsight"
 	GlobalSecret         resource.Type = "GlobalSecret"
@@ -33,6 +35,7 @@ const (
 func All() []*resource.Kind {
 	return []*resource.Kind{
 		configKind(),
+		containerPatchKind(),
 		dataplaneKind(),
 		dataplaneInsightKind(),
 		globalSecretKind(),

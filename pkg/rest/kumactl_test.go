@@ -212,6 +212,9 @@ func testKumactl(t *testing.T, site resource.Site) {
 			t.Fatal(err)
 		}
 		for _, kind := range kinds {
+			if w.kinds.ByType(resource.Type(kind.Name)).Native {
+				t.Errorf("kumactl does not know what a %s is", kind.Name)
+			}
 			path := "/" + kind.Path
 			if kind.Scope == "Mesh" {
 				path = "/meshes/" + mesh.Name + path

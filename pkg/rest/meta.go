@@ -106,7 +106,7 @@ type policyType struct {
 func (a *API) resourceTypes(w http.ResponseWriter, r *http.Request) error {
 	out := []resourceType{}
 	for k := range a.Kinds.All() {
-		if k.Internal {
+		if k.Internal || k.Native && fromKumactl(r) { // it would warn of kinds that it does not know
 			continue
 		}
 		t := resourceType{
