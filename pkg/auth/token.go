@@ -1,10 +1,12 @@
 package auth
 
 import (
+	"cmp"
 	"crypto/rsa"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -75,6 +77,9 @@ type Config struct {
 	Snapshot func() Reader
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
+	// Used is told about every token that is presented. It must not block. Nil:
+	// nobody wants to know.
+	Used func(Use)
 
 	User, Dataplane, Zone TokenConfig
 }
@@ -158,11 +163,13 @@ func Sign(key *rsa.PrivateKey, kid string, claims jwt.Claims) (string, error) {
 // User validates a user token and says whose it is.
 func (t *Tokens) User(token string) (User, error) {
 	var c UserClaims
-	if err := t.validate(t.cfg.User, UserKeys(), token, &c, &c.RegisteredClaims); err != nil {
-		return User{}, err
+	err := t.validate(t.cfg.User, UserKeys(), token, &c, &c.RegisteredClaims)
+	if err == nil && c.Name == "" {
+		err = fmt.Errorf("%w: claim Name is missing", ErrInvalidToken)
 	}
-	if c.Name == "" {
-		return User{}, fmt.Errorf("%w: claim Name is missing", ErrInvalidToken)
+	t.used(TokenUser, c.Name, &c.RegisteredClaims, err)
+	if err != nil {
+		return User{}, err
 	}
 	groups := slices.Clone(c.Groups)
 	if !slices.Contains(groups, GroupAuthenticated) {
@@ -174,11 +181,13 @@ func (t *Tokens) User(token string) (User, error) {
 // Zone validates a zone token.
 func (t *Tokens) Zone(token string) (*ZoneClaims, error) {
 	var c ZoneClaims
-	if err := t.validate(t.cfg.Zone, ZoneKeys(), token, &c, &c.RegisteredClaims); err != nil {
-		return nil, err
+	err := t.validate(t.cfg.Zone, ZoneKeys(), token, &c, &c.RegisteredClaims)
+	if err == nil && c.Zone == "" {
+		err = fmt.Errorf("%w: claim Zone is missing", ErrInvalidToken)
 	}
-	if c.Zone == "" {
-		return nil, fmt.Errorf("%w: claim Zone is missing", ErrInvalidToken)
+	t.used(TokenZone, c.Zone, &c.RegisteredClaims, err)
+	if err != nil {
+		return nil, err
 	}
 	return &c, nil
 }
@@ -187,10 +196,26 @@ func (t *Tokens) Zone(token string) (*ZoneClaims, error) {
 // fits a Dataplane is another question: see CheckDataplane.
 func (t *Tokens) Dataplane(token, mesh string) (*DataplaneClaims, error) {
 	var c DataplaneClaims
-	if err := t.validate(t.cfg.Dataplane, DataplaneKeys(mesh), token, &c, &c.RegisteredClaims); err != nil {
+	err := t.validate(t.cfg.Dataplane, DataplaneKeys(mesh), token, &c, &c.RegisteredClaims)
+	t.used(TokenDataplane, strings.TrimSuffix(mesh+"/"+cmp.Or(c.Name, c.Workload), "/"), &c.RegisteredClaims, err)
+	if err != nil {
 		return nil, err
 	}
 	return &c, nil
+}
+
+func (t *Tokens) used(kind, subject string, c *jwt.RegisteredClaims, err error) {
+	if t.cfg.Used == nil {
+		return
+	}
+	u := Use{Kind: kind, Err: err}
+	if err == nil {
+		u.ID, u.Subject = c.ID, subject
+		if c.ExpiresAt != nil {
+			u.Expires = c.ExpiresAt.Time
+		}
+	}
+	t.cfg.Used(u)
 }
 
 // maxToken bounds what is parsed before its signature is known.
