@@ -25,6 +25,23 @@ type item struct {
 	Networking       struct {
 		Address string `json:"address"`
 	} `json:"networking"`
+	Status struct {
+		Conditions []condition `json:"conditions"`
+	} `json:"status"`
+}
+
+type condition struct {
+	Type, Status, Message string
+}
+
+// verdict is what proxies say of a policy.
+func (it *item) verdict() string {
+	for _, c := range it.Status.Conditions {
+		if c.Type == "Rejected" && c.Status == "True" {
+			return "Rejected"
+		}
+	}
+	return "-"
 }
 
 // selection is which resources of a kind are asked for.
@@ -205,6 +222,9 @@ func (a *app) columns(k kindInfo) []string {
 	}
 	if a.output == "wide" {
 		out = append(out, "ZONE", "ORIGIN", "KRI")
+		if k.Policy != nil {
+			out = append(out, "STATUS")
+		}
 	}
 	return append(out, "AGE")
 }
@@ -220,6 +240,9 @@ func (a *app) row(k kindInfo, it *item) []string {
 	}
 	if a.output == "wide" {
 		out = append(out, orDash(it.Labels["kuma.io/zone"]), orDash(it.Labels["kuma.io/origin"]), orDash(it.KRI))
+		if k.Policy != nil {
+			out = append(out, it.verdict())
+		}
 	}
 	return append(out, age(it.ModificationTime))
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // dataplaneViews are what can be asked about one proxy.
-var dataplaneViews = []string{"policies", "rules", "layout", "config", "config-dump", "stats", "clusters", "overview"}
+var dataplaneViews = []string{"policies", "rules", "layout", "config", "config-dump", "stats", "clusters", "overview", "rejections"}
 
 func (a *app) inspectDataplaneCmd() *cobra.Command {
 	var what string
@@ -31,6 +31,8 @@ func (a *app) inspectDataplaneCmd() *cobra.Command {
   stats        the counters of the running Envoy
   clusters     the endpoints as the running Envoy sees them
   overview     the Dataplane and what is known about its connection
+  rejections   what its Envoy refuses, in its words, and which policies may have
+               caused that; it goes on with what it accepted before
 
 config is answered by the control plane of the proxy's zone only. With --shadow it
 is made as if the policies labelled kuma.io/effect=shadow were in force, and with
@@ -56,6 +58,8 @@ is made as if the policies labelled kuma.io/effect=shadow were in force, and wit
 			switch what {
 			case "policies":
 				path += "/policies"
+			case "rejections":
+				path += "/_overview"
 			case "config-dump":
 				path += "/xds"
 				if eds {
@@ -102,6 +106,8 @@ func (a *app) showDataplane(what string, b []byte) error {
 		return a.printJSON(b)
 	case what == "policies":
 		return a.policyTable(b)
+	case what == "rejections":
+		return a.rejectionTable(b)
 	case what == "rules":
 		return a.ruleTable(b)
 	case what == "stats" || what == "clusters":

@@ -57,7 +57,7 @@ func (t *table) print(rows [][]string) error {
 
 // colours of words that say how something is, on terminals.
 var colours = map[string]string{
-	"Online": green, "Offline": red, "Partially degraded": yellow, "Disabled": yellow,
+	"Online": green, "Offline": red, "Partially degraded": yellow, "Disabled": yellow, "Rejected": red,
 	"Available": green, "Unavailable": red, "DELETED": red, "ADDED": green, "MODIFIED": yellow,
 }
 
