@@ -310,9 +310,12 @@ type RoleBinding struct {
 	Zones  []string `json:"zones"`
 }
 
-// Audit is the log of writes, denials and issued tokens, one JSON object a line.
+// Audit is the log of writes, denials, and tokens that are issued and used, one
+// JSON object a line.
 type Audit struct {
 	Path string `json:"path"` // a file that is appended to; "stderr"; empty: none
+	// TokenUse is how often the use of one token is noted again; 0: never.
+	TokenUse Duration `json:"tokenUse"`
 }
 
 // Static are the access lists.

@@ -52,6 +52,7 @@ func Default() *Config {
 			Type:      "static",
 			Anonymous: AnonymousNone,
 			Roles:     []RoleBinding{},
+			Audit:     Audit{TokenUse: d(time.Hour)},
 			Static: Static{
 				AdminResources: admins, GenerateDPToken: admins, GenerateUserToken: admins, GenerateZoneToken: admins,
 				ViewConfigDump: everybody, ViewStats: everybody, ViewClusters: everybody, ControlPlaneMetadata: everybody,

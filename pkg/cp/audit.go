@@ -1,11 +1,15 @@
 package cp
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
+
+	"github.com/atoll-mesh/atoll/pkg/auth"
 )
 
 // openAudit opens the audit log, which lives as long as the process. Lines are
@@ -28,4 +32,34 @@ func openAudit(path string) (*slog.Logger, error) {
 		out = f
 	}
 	return slog.New(slog.NewJSONHandler(out, nil)), nil
+}
+
+// mostUses bounds the lines about tokens in one period.
+const mostUses = 10000
+
+// auditTokens returns what writes the first use of each token in each period to
+// the audit log, or nil when it is not to be kept. That a user token was refused
+// stands there already, with the request.
+func auditTokens(audit *slog.Logger, period time.Duration) func(auth.Use) {
+	if audit == nil || period <= 0 {
+		return nil
+	}
+	uses := auth.NewUses(period, mostUses, nil, func(u auth.Use, missed int) {
+		attrs := []slog.Attr{slog.String("token", u.Kind)}
+		if u.Err != nil {
+			attrs = append(attrs, slog.String("outcome", "denied"), slog.String("reason", u.Err.Error()))
+		} else {
+			attrs = append(attrs, slog.String("outcome", "used"), slog.String("subject", u.Subject), slog.String("id", u.ID), slog.Time("expires", u.Expires))
+		}
+		if missed > 0 {
+			attrs = append(attrs, slog.Int("notListed", missed))
+		}
+		audit.LogAttrs(context.Background(), slog.LevelInfo, "token", attrs...)
+	})
+	return func(u auth.Use) {
+		if u.Kind == auth.TokenUser && u.Err != nil {
+			return
+		}
+		uses.Note(u)
+	}
 }

@@ -156,6 +156,7 @@ func newPlane(ctx context.Context, cfg *config.Config, log *slog.Logger) (*plane
 	p.measureView()
 	tokens, err := p.tokenConfig()
 	if err == nil {
+		tokens.Used = auditTokens(p.audit, cfg.Access.Audit.TokenUse.Duration)
 		p.tokens, err = auth.NewTokens(tokens)
 	}
 	if err != nil {
