@@ -22,19 +22,19 @@ import (
 // proxyConfig answers what a proxy is given, or would be given with the policies
 // that are applied for show only, and how that differs from what it has.
 func (a *API) proxyConfig(w http.ResponseWriter, r *http.Request) error {
+	if a.Site.Global || a.ProxyInfo == nil {
+		return &problem{http.StatusMethodNotAllowed, "Method not allowed", "Not allowed on global CP: ask the control plane of the proxy's zone", nil}
+	}
+	shadow, diff, err := configQuery(r)
+	if err != nil {
+		return err
+	}
 	s := a.View.Snapshot()
 	dp, err := a.dataplane(s, r)
 	if err != nil {
 		return err
 	}
 	if err := a.Access.ConfigDump(auth.UserFrom(r.Context())); err != nil {
-		return err
-	}
-	if a.Site.Global || a.ProxyInfo == nil {
-		return &problem{http.StatusMethodNotAllowed, "Method not allowed", "Not allowed on global CP: ask the control plane of the proxy's zone", nil}
-	}
-	shadow, diff, err := configQuery(r)
-	if err != nil {
 		return err
 	}
 	insight := s.Get(resource.ID{Type: kind.DataplaneInsight, Mesh: dp.Mesh, Name: dp.Name})
