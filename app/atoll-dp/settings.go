@@ -56,6 +56,8 @@ func settings(c *agent.Config) []setting {
 		{"", "", "DATAPLANE_RUNTIME_IPV6_ENABLED", &c.IPv6, ""},
 		{"", "", "DATAPLANE_RUNTIME_STRICT_INBOUND_PORTS_ENABLED", &c.StrictInboundPorts, ""},
 		{"", "", "DATAPLANE_RUNTIME_REUSE_PORT_ENABLED", &c.ReusePort, ""},
+		{"", "", "DATAPLANE_RUNTIME_OTEL_PIPE_ENABLED", &c.OTLPPipe, ""},
+		{"", "", "DATAPLANE_RUNTIME_DYNAMIC_CONFIGURATION_REFRESH_INTERVAL", &c.ConfigInterval, ""},
 		{"", "", "DATAPLANE_RESOURCES_MAX_MEMORY_BYTES", &c.MaxMemoryBytes, ""},
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"runtime"
 	"strings"
 	"time"
+
+	"github.com/atoll-mesh/atoll/pkg/agent/otlp"
 )
 
 // bootstrapRequest is what the control plane wants to know.
@@ -27,6 +29,7 @@ type bootstrapRequest struct {
 	Version            versions          `json:"version"`
 	CACert             string            `json:"caCert"`
 	DynamicMetadata    map[string]string `json:"dynamicMetadata,omitempty"`
+	OTLPEnv            *otlp.Inventory   `json:"otelEnv,omitempty"`
 	DNSPort            uint32            `json:"dnsPort,omitempty"`
 	ReadinessPort      uint32            `json:"readinessPort"`
 	OperatingSystem    string            `json:"operatingSystem"`
@@ -69,6 +72,10 @@ const (
 	featureStrictInboundPorts = "feature-strict-inbound-ports"
 	featureTransparentProxy   = "feature-transparent-proxy-in-dataplane-metadata"
 	featureSpire              = "feature-spire"
+	featureLogPipe            = "feature-tcp-accesslog-via-named-pipe"
+	featureOTLP               = "feature-otel-via-kuma-dp"
+	// featureLogDescriptor: the pipe for access logs is Envoy's descriptor 3.
+	featureLogDescriptor = "atoll-access-log-descriptor"
 	// featureReadinessBeside: readiness is answered on the Dataplane's address
 	// when that is a loopback address.
 	featureReadinessBeside = "atoll-readiness-beside-dataplane"
@@ -85,6 +92,9 @@ func (c *Config) features() []string {
 		{c.SpireSocket != "", featureSpire},
 		{c.StrictInboundPorts, featureStrictInboundPorts},
 		{c.ReusePort, featureReusePort},
+		{true, featureLogPipe},
+		{runtime.GOOS == "linux", featureLogDescriptor},
+		{c.OTLPPipe, featureOTLP},
 	} {
 		if f.on {
 			list = append(list, f.name)
@@ -100,6 +110,7 @@ func (c *Config) request(doc *document, ev envoyVersion, token, tokenFile string
 		Version:         versions{Agent: c.Version, Envoy: ev},
 		CACert:          string(ca),
 		DynamicMetadata: c.Metadata,
+		OTLPEnv:         c.otlpEnv().Inventory(),
 		ReadinessPort:   c.ReadinessPort,
 		OperatingSystem: runtime.GOOS,
 		Features:        c.features(),

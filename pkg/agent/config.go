@@ -47,6 +47,13 @@ type Config struct {
 	StrictInboundPorts      bool
 	ReusePort               bool
 	MaxMemoryBytes          uint64 // 0: the limit of the control group
+	// OTLPPipe has Envoy hand what is for collectors to the agent, which sends it.
+	OTLPPipe bool
+	// ConfigInterval is the time between looks at what the control plane tells the
+	// agent; 0 is dynamic.DefaultInterval.
+	ConfigInterval time.Duration
+	// Getenv reads the variables OTEL_*. Nil: those of the process.
+	Getenv func(string) string
 	// TransparentProxy is the redirection that is in place, nil for none.
 	TransparentProxy map[string]any
 	// Metadata is passed on to the control plane as it is.
@@ -101,6 +108,7 @@ func Defaults() Config {
 		IPv6:               true,
 		StrictInboundPorts: true,
 		ReusePort:          true,
+		OTLPPipe:           true,
 		Log:                slog.Default(),
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Streams are where Envoy writes and where a Dataplane may come from.
@@ -94,12 +96,16 @@ func Run(ctx context.Context, c Config, signals <-chan os.Signal, io Streams) er
 	var background sync.WaitGroup
 	background.Go(func() { c.answerQuestions(answering, a, request, ca) })
 	background.Go(func() { c.probeZones(answering, request, ca) })
+	own := prometheus.NewRegistry()
+	told := c.told(request, a)
+	watched := c.openTelemetry(request, a, answer.Sidecar.Networking.Address, own, told)
+	background.Go(func() { watched.run(answering) })
 	defer background.Wait()
 	defer stop()
 	s := &supervisor{c: &c, admin: a, ready: ready, signals: signals, leave: func(ctx context.Context) error {
 		return c.leave(ctx, request, ca)
 	}, start: func() (*process, error) {
-		return startEnvoy(binary, c.args(file), io.Out, io.Err)
+		return startEnvoy(binary, c.args(file), watched.inherited(), io.Out, io.Err)
 	}}
 	return s.run(ctx)
 }
