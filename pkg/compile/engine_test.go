@@ -249,7 +249,7 @@ func TestBugHurtsOnlyItself(t *testing.T) {
 	}
 
 	broken = ""
-	w.apply("type: MeshTimeout\nmesh: default\nname: t\nspec: {to: [{targetRef: {kind: Mesh}, default: {connectionTimeout: 2s}}]}")
+	w.apply("type: MeshTimeout\nmesh: default\nname: t\nspec: {to: [{targetRef: {kind: Mesh}, default: {connectionTimeout: 4s}}]}")
 	w.e.step()
 	if v, _ := served(t, p, xds.Clusters, a); v == oldA {
 		t.Error("the cluster did not recover")

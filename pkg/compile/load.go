@@ -80,6 +80,9 @@ func arrange(l *ir.ClusterLoad, zone string, place *ir.Placement, list []topolog
 		weigh(l.Localities)
 	}
 	closeGaps(l.Localities)
+	if l.Overprovisioning == 0 && slices.ContainsFunc(l.Localities, func(x ir.Locality) bool { return x.Priority > 0 }) {
+		l.Overprovisioning = stayOverprovisioning
+	}
 	if cedes {
 		cede(l.Localities, place.Weighted)
 	}

@@ -35,14 +35,14 @@ func TestPlacement(t *testing.T) {
 		want  string
 	}{
 		{"the own zone, then all others", nil, all,
-			"zone-1 0: a b c | zone-2 1: d | zone-3 1: e | zone-4 1: f | zone-5 1: g"},
+			"zone-1 0: a b c | zone-2 1: d | zone-3 1: e | zone-4 1: f | zone-5 1: g % 200"},
 		{"priorities begin with 0", nil, remote, "zone-2 0: d | zone-3 0: e"},
 		{"no zones", &ir.Placement{Flat: true}, all,
 			"zone-1 0: a b c | zone-2 0: d | zone-3 0: e | zone-4 0: f | zone-5 0: g"},
 		{"the own zone alone", &ir.Placement{Grouped: true}, all, "zone-1 0: a b c"},
 		{"steps", &ir.Placement{Grouped: true, Steps: steps}, all,
-			"zone-1 0: a b c | zone-2 1: d | zone-3 2: e | zone-4 3: f"},
-		{"steps without the own zone", &ir.Placement{Grouped: true, Steps: steps}, remote, "zone-2 0: d | zone-3 1: e"},
+			"zone-1 0: a b c | zone-2 1: d | zone-3 2: e | zone-4 3: f % 200"},
+		{"steps without the own zone", &ir.Placement{Grouped: true, Steps: steps}, remote, "zone-2 0: d | zone-3 1: e % 200"},
 		{"affinity", &ir.Placement{Grouped: true, Weighted: true, Affinity: nodes, Steps: steps, Overprovisioning: 200}, all,
 			"zone-1 0 w1: c | zone-1/node=n1 0 w90: a | zone-1/node=n2 0 w9: b | zone-2 1 w2: d | zone-3 2 w2: e | zone-4 3 w2: f % 200"},
 		{"labels that Envoy needs", &ir.Placement{Keep: []string{"node"}}, &topology.Endpoints{List: all.List[:1]},

@@ -228,6 +228,7 @@ func buildCluster(d policy.Dest, rules *policy.OutboundRules, tls *ir.UpstreamTL
 		Name: d.Name(), Type: ir.EDS, Protocol: upstreamProtocol(d),
 		ConnectTimeout: new(connectTimeout), TLS: tls,
 	}
+	attentive(d, c)
 	rules.Cluster(d, c)
 	return c
 }

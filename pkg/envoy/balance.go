@@ -5,6 +5,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/atoll-mesh/atoll/pkg/ir"
@@ -70,14 +71,21 @@ func commonBalance(c *ir.Cluster) *clusterv3.Cluster_CommonLbConfig {
 		out.LocalityConfigSpecifier = &clusterv3.Cluster_CommonLbConfig_ZoneAwareLbConfig_{
 			ZoneAwareLbConfig: &clusterv3.Cluster_CommonLbConfig_ZoneAwareLbConfig{FailTrafficOnPanic: true},
 		}
-	case panicAt == nil:
+	case panicAt == nil && !watched(c):
 		return nil
+	}
+	if watched(c) {
+		// Else Envoy keeps back for up to a second what it found out.
+		out.UpdateMergeWindow = durationpb.New(0)
 	}
 	if panicAt != nil {
 		out.HealthyPanicThreshold = &typev3.Percent{Value: *panicAt}
 	}
 	return out
 }
+
+// watched tells whether the cluster finds out by itself which endpoints serve.
+func watched(c *ir.Cluster) bool { return c.Outliers != nil || len(c.HealthChecks) > 0 }
 
 func routeHashes(list []ir.Hash) []*routev3.RouteAction_HashPolicy {
 	var out []*routev3.RouteAction_HashPolicy

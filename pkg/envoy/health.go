@@ -15,14 +15,21 @@ import (
 
 // circuitBreakers states the limits, and that what remains of them is counted.
 func circuitBreakers(l ir.Limits) *clusterv3.CircuitBreakers {
-	return &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
+	t := &clusterv3.CircuitBreakers_Thresholds{
 		MaxConnections:     number(l.Connections),
 		MaxConnectionPools: number(l.ConnectionPools),
 		MaxPendingRequests: number(l.PendingRequests),
 		MaxRequests:        number(l.Requests),
 		MaxRetries:         number(l.Retries),
 		TrackRemaining:     true,
-	}}}
+	}
+	if s := l.RetryShare; s != nil && l.Retries == nil {
+		t.RetryBudget = &clusterv3.CircuitBreakers_Thresholds_RetryBudget{
+			BudgetPercent:       &typev3.Percent{Value: s.Percent},
+			MinRetryConcurrency: wrapperspb.UInt32(s.Least),
+		}
+	}
+	return &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{t}}
 }
 
 // outliers switches off every detector that is not asked for, since some are on
@@ -40,6 +47,7 @@ func outliers(o *ir.Outliers) *clusterv3.OutlierDetection {
 	out := &clusterv3.OutlierDetection{
 		Interval:                       duration(o.Interval),
 		BaseEjectionTime:               duration(o.BaseEjection),
+		MaxEjectionTime:                duration(o.LongestEjection),
 		MaxEjectionPercent:             number(o.MaxEjectionPercent),
 		SplitExternalLocalOriginErrors: o.SplitLocal,
 

@@ -138,6 +138,9 @@ func tcpProxy(t *ir.TCPProxy) proto.Message {
 	out := &tcpproxyv3.TcpProxy{StatPrefix: StatPrefix(t.StatPrefix), IdleTimeout: duration(t.IdleTimeout), AccessLog: accessLogs(t.Logs)}
 	if t.MaxConnectAttempts > 0 {
 		out.MaxConnectAttempts = wrapperspb.UInt32(t.MaxConnectAttempts)
+		if t.AttemptPause != nil {
+			out.BackoffOptions = &corev3.BackoffStrategy{BaseInterval: duration(t.AttemptPause)}
+		}
 	}
 	out.HashPolicy = connectionHash(t.Hash)
 	if len(t.Clusters) == 1 {

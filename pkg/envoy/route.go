@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"slices"
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -17,13 +18,13 @@ func routeConfig(c *ir.RouteConfig) *routev3.RouteConfiguration {
 	for i := range c.Hosts {
 		h := &routev3.VirtualHost{Name: c.Hosts[i].Name, Domains: c.Hosts[i].Domains}
 		for _, r := range c.Hosts[i].Routes {
-			h.Routes = append(h.Routes, route(r))
+			h.Routes = append(h.Routes, routes(r)...)
 		}
 		hosts = append(hosts, h)
 	}
 	host := &routev3.VirtualHost{Name: c.VirtualHost, Domains: []string{"*"}}
 	for _, r := range c.Routes {
-		host.Routes = append(host.Routes, route(r))
+		host.Routes = append(host.Routes, routes(r)...)
 	}
 	out := &routev3.RouteConfiguration{
 		Name:                   c.Name,
@@ -35,6 +36,31 @@ func routeConfig(c *ir.RouteConfig) *routev3.RouteConfiguration {
 		out.MaxDirectResponseBodySizeBytes = wrapperspb.UInt32(c.MaxBody)
 	}
 	return out
+}
+
+// repeatable matches the methods of which a request may be processed twice.
+const repeatable = "GET|HEAD|OPTIONS|TRACE|PUT|DELETE"
+
+// routes are those of Envoy for one route, whose requests are retried by one
+// policy: two where that depends on the method, the safe ones first.
+func routes(r *ir.Route) []*routev3.Route {
+	if r.Forward == nil || r.Forward.Retry == nil || r.Forward.Retry.Unsafe == nil {
+		return []*routev3.Route{route(r)}
+	}
+	unsafe, forward, retry := *r, *r.Forward, *r.Forward.Retry
+	retry.On = retry.Unsafe
+	forward.Retry, unsafe.Forward = &retry, &forward
+	switch {
+	case r.Match.Method == "":
+		safe := route(r)
+		safe.Match.Headers = append(safe.Match.Headers, &routev3.HeaderMatcher{
+			Name: ":method", HeaderMatchSpecifier: stringHeader(ir.MatchRegex, repeatable),
+		})
+		return []*routev3.Route{safe, route(&unsafe)}
+	case slices.Contains(strings.Split(repeatable, "|"), r.Match.Method):
+		return []*routev3.Route{route(r)}
+	}
+	return []*routev3.Route{route(&unsafe)}
 }
 
 func route(r *ir.Route) *routev3.Route {

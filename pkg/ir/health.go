@@ -9,6 +9,15 @@ type Limits struct {
 	PendingRequests *uint32 `json:"pendingRequests,omitempty"`
 	Requests        *uint32 `json:"requests,omitempty"`
 	Retries         *uint32 `json:"retries,omitempty"`
+	// RetryShare bounds retries where Retries does not.
+	RetryShare *RetryShare `json:"retryShare,omitempty"`
+}
+
+// RetryShare bounds the retries under way to a percentage of all requests under
+// way, or to a number where those are few.
+type RetryShare struct {
+	Percent float64 `json:"percent"`
+	Least   uint32  `json:"least"`
 }
 
 // Outliers takes endpoints out for a while that fail. What is nil does not.
@@ -16,7 +25,9 @@ type Outliers struct {
 	Interval           *time.Duration `json:"interval,omitempty"`
 	BaseEjection       *time.Duration `json:"baseEjectionDuration,omitempty"`
 	MaxEjectionPercent *uint32        `json:"maxEjectionPercent,omitempty"`
-	SplitLocal         bool           `json:"splitLocal,omitempty"` // errors of connecting count apart
+	// LongestEjection bounds how long an endpoint is out that was out before.
+	LongestEjection *time.Duration `json:"longestEjectionDuration,omitempty"`
+	SplitLocal      bool           `json:"splitLocal,omitempty"` // errors of connecting count apart
 	// Consecutive failures: all, those of gateways, those of connecting.
 	Failures        *uint32            `json:"failures,omitempty"`
 	GatewayFailures *uint32            `json:"gatewayFailures,omitempty"`

@@ -4,7 +4,10 @@ import "time"
 
 // Retry says which requests are tried again.
 type Retry struct {
-	On            []string       `json:"on"`              // in Envoy's words
+	On []string `json:"on"` // in Envoy's words
+	// Unsafe is On for requests that must not be processed twice, by their method;
+	// nil: there is no difference.
+	Unsafe        []string       `json:"unsafe,omitempty"`
 	Times         *uint32        `json:"times,omitempty"` // nil: once
 	PerTryTimeout *time.Duration `json:"perTryTimeout,omitempty"`
 	// Base and Max bound the time between tries; both or none.

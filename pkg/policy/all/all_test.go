@@ -24,9 +24,9 @@ func TestKinds(t *testing.T) {
 func TestDefaults(t *testing.T) {
 	want := []struct{ typ, name, spec string }{
 		{"MeshTimeout", "mesh-timeout-all-m-1", `{"targetRef":{"kind":"Mesh"},"rules":[{"default":{"connectionTimeout":"10s","idleTimeout":"2h0m0s","http":{"requestTimeout":"0s","streamIdleTimeout":"1h0m0s","maxStreamDuration":"0s"}}}]}`},
-		{"MeshTimeout", "mesh-timeout-to-all-m-1", `{"targetRef":{"kind":"Mesh"},"to":[{"targetRef":{"kind":"Mesh"},"default":{"connectionTimeout":"5s","idleTimeout":"1h0m0s","http":{"requestTimeout":"15s","streamIdleTimeout":"30m0s"}}}]}`},
-		{"MeshCircuitBreaker", "mesh-circuit-breaker-all-m-1", `{"targetRef":{"kind":"Mesh"},"to":[{"targetRef":{"kind":"Mesh"},"default":{"connectionLimits":{"maxConnections":1024,"maxPendingRequests":1024,"maxRetries":3,"maxRequests":1024}}}]}`},
-		{"MeshRetry", "mesh-retry-all-m-1", `{"targetRef":{"kind":"Mesh"},"to":[{"targetRef":{"kind":"Mesh"},"default":{"tcp":{"maxConnectAttempt":5},"http":{"numRetries":5,"perTryTimeout":"16s","backOff":{"baseInterval":"25ms","maxInterval":"250ms"}},"grpc":{"numRetries":5,"perTryTimeout":"16s","backOff":{"baseInterval":"25ms","maxInterval":"250ms"}}}}]}`},
+		{"MeshTimeout", "mesh-timeout-to-all-m-1", `{"targetRef":{"kind":"Mesh"},"to":[{"targetRef":{"kind":"Mesh"},"default":{"idleTimeout":"1h0m0s","http":{"requestTimeout":"15s","streamIdleTimeout":"30m0s"}}}]}`},
+		{"MeshCircuitBreaker", "mesh-circuit-breaker-all-m-1", `{"targetRef":{"kind":"Mesh"},"to":[{"targetRef":{"kind":"Mesh"},"default":{"connectionLimits":{"maxConnections":1024,"maxPendingRequests":1024,"maxRequests":1024},"outlierDetection":{"interval":"1s","baseEjectionTime":"10s","maxEjectionPercent":100,"splitExternalAndLocalErrors":true,"detectors":{"localOriginFailures":{"consecutive":5}},"healthyPanicThreshold":10}}}]}`},
+		{"MeshRetry", "mesh-retry-all-m-1", `{"targetRef":{"kind":"Mesh"},"to":[{"targetRef":{"kind":"Mesh"},"default":{"tcp":{"maxConnectAttempt":5},"http":{"numRetries":3,"backOff":{"baseInterval":"25ms","maxInterval":"250ms"},"hostSelection":[{"predicate":"OmitPreviousHosts","updateFrequency":2},{"predicate":"OmitPreviousPriorities","updateFrequency":2}],"hostSelectionMaxAttempts":5},"grpc":{"numRetries":3,"backOff":{"baseInterval":"25ms","maxInterval":"250ms"}}}}]}`},
 	}
 	got := all.Defaults("m-1")
 	if len(got) != len(want) {

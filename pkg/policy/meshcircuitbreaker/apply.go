@@ -2,6 +2,7 @@ package meshcircuitbreaker
 
 import (
 	"math"
+	"time"
 
 	"github.com/atoll-mesh/atoll/pkg/ir"
 	"github.com/atoll-mesh/atoll/pkg/policy"
@@ -19,9 +20,13 @@ func inbound(rules policy.InboundRules[Conf], in *policy.Inbound) {
 
 func (c Conf) apply(cl *ir.Cluster) {
 	if l := c.ConnectionLimits; l != nil {
+		share := cl.Limits.RetryShare
 		cl.Limits = ir.Limits{
 			Connections: l.MaxConnections, ConnectionPools: l.MaxConnectionPools,
 			PendingRequests: l.MaxPendingRequests, Requests: l.MaxRequests, Retries: l.MaxRetries,
+		}
+		if l.MaxRetries == nil {
+			cl.Limits.RetryShare = share
 		}
 	}
 	o := c.OutlierDetection
@@ -41,6 +46,7 @@ func (o *OutlierDetection) outliers() *ir.Outliers {
 	out := &ir.Outliers{
 		Interval:           o.Interval.Get(),
 		BaseEjection:       o.BaseEjectionTime.Get(),
+		LongestEjection:    o.longest(),
 		MaxEjectionPercent: o.MaxEjectionPercent,
 		Failures:           d.TotalFailures.count(),
 		GatewayFailures:    d.GatewayFailures.count(),
@@ -64,6 +70,19 @@ func (o *OutlierDetection) outliers() *ir.Outliers {
 		}
 	}
 	return out
+}
+
+// longestEjection is how long endpoints are left out that were out often, where
+// the first time is not longer: with Envoy's five minutes a zone that comes back
+// after a while would not be used.
+const longestEjection = 30 * time.Second
+
+func (o *OutlierDetection) longest() *time.Duration {
+	d := longestEjection
+	if base := o.BaseEjectionTime.Get(); base != nil {
+		d = max(d, *base)
+	}
+	return &d
 }
 
 func (c *Consecutive) count() *uint32 {

@@ -1,6 +1,7 @@
 package meshretry
 
 import (
+	"slices"
 	"time"
 
 	"github.com/atoll-mesh/atoll/pkg/ir"
@@ -43,19 +44,25 @@ var statuses = map[GRPCStatus]string{
 // What is tried again when retryOn names no condition.
 var (
 	defaultHTTP = []string{"gateway-error", "connect-failure", "refused-stream"}
-	defaultGRPC = []string{
-		"cancelled", "connect-failure", "gateway-error", "refused-stream",
-		"reset", "resource-exhausted", "unavailable",
-	}
+	// Without retryOn requests that may be processed twice are tried again
+	// whenever they got no answer, others when nobody has processed them. Calls of
+	// gRPC are among the others.
+	repeatable = append(defaultHTTP[:len(defaultHTTP):len(defaultHTTP)], "reset")
+	untouched  = []string{"connect-failure", "refused-stream", "reset-before-request"}
 )
 
 const (
 	// defaultBase is the shortest time between tries.
 	defaultBase = 25 * time.Millisecond
+	// attemptPause is about the time between the first two attempts to connect.
+	attemptPause = 25 * time.Millisecond
 	// hostAttempts is how often an endpoint is looked for that hostSelection
 	// allows. With Envoy's one, half of the retries between two endpoints would
 	// not find the other.
 	hostAttempts = 5
+	// triesPerPriority is after how many tries another priority is tried: two, so
+	// that one lost endpoint does not make requests leave the zone.
+	triesPerPriority = 2
 )
 
 // outbound writes how the requests and connections to a destination are retried.
@@ -63,6 +70,12 @@ func outbound(c Conf, o *policy.Outbound) {
 	for _, chain := range o.Listener.Chains {
 		if chain.TCP != nil && c.TCP != nil && c.TCP.MaxConnectAttempt != nil {
 			chain.TCP.MaxConnectAttempts = *c.TCP.MaxConnectAttempt
+			if chain.TCP.MaxConnectAttempts > 1 {
+				// Else all attempts are over before Envoy has taken out an endpoint that
+				// is gone, and go there again.
+				pause := attemptPause
+				chain.TCP.AttemptPause = &pause
+			}
 		}
 	}
 	if o.Routes == nil {
@@ -102,8 +115,11 @@ func (h *HTTP) retry() *ir.Retry {
 			r.Statuses = append(r.Statuses, code)
 		}
 	}
-	if len(r.On) == 0 {
-		r.On = append(r.On, defaultHTTP...)
+	switch {
+	case len(h.RetryOn) == 0:
+		r.On, r.Unsafe = slices.Clone(repeatable), slices.Clone(untouched)
+	case len(r.On) == 0:
+		r.On = slices.Clone(defaultHTTP)
 	}
 	if len(r.Statuses) > 0 {
 		r.On = append(r.On, "retriable-status-codes")
@@ -116,6 +132,9 @@ func (h *HTTP) retry() *ir.Retry {
 	}
 	if len(r.ResponseHeaders) > 0 {
 		r.On = append(r.On, "retriable-headers")
+		if r.Unsafe != nil {
+			r.Unsafe = append(r.Unsafe, "retriable-headers")
+		}
 	}
 	h.BackOff.apply(r)
 	h.RateLimitedBackOff.apply(r)
@@ -144,12 +163,17 @@ func (g *GRPC) retry() *ir.Retry {
 	if g == nil || g.NumRetries != nil && *g.NumRetries == 0 {
 		return nil
 	}
-	r := &ir.Retry{Times: g.NumRetries, PerTryTimeout: limit(g.PerTryTimeout)}
+	// There is no word for it in the policy, and no reason to ask the same again.
+	r := &ir.Retry{
+		Times: g.NumRetries, PerTryTimeout: limit(g.PerTryTimeout),
+		PreviousHosts: true, PreviousPriorities: triesPerPriority, HostAttempts: new(int64),
+	}
+	*r.HostAttempts = hostAttempts
 	for _, s := range g.RetryOn {
 		r.On = append(r.On, statuses[s])
 	}
 	if len(r.On) == 0 {
-		r.On = append(r.On, defaultGRPC...)
+		r.On = slices.Clone(untouched)
 	}
 	g.BackOff.apply(r)
 	g.RateLimitedBackOff.apply(r)

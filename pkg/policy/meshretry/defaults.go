@@ -8,10 +8,11 @@ import (
 )
 
 // Defaults returns the policies that a new mesh starts with, under the names
-// that control planes know them by.
+// that control planes know them by. Tries after the first go to endpoints and,
+// after two, to priorities that were not tried. A try may take as long as the
+// request: one that is slow is not helped by another one.
 func Defaults(mesh string) []*resource.Object {
-	times, attempts := uint32(5), uint32(5)
-	perTry := policy.DurationOf(16 * time.Second)
+	times, attempts, looks := uint32(3), uint32(5), int64(hostAttempts)
 	backOff := &BackOff{
 		BaseInterval: policy.DurationOf(25 * time.Millisecond),
 		MaxInterval:  policy.DurationOf(250 * time.Millisecond),
@@ -21,9 +22,15 @@ func Defaults(mesh string) []*resource.Object {
 		To: []policy.To[Conf]{{
 			TargetRef: policy.ToRef{TargetRef: policy.TargetRef{Kind: policy.Mesh}},
 			Default: Conf{
-				TCP:  &TCP{MaxConnectAttempt: &attempts},
-				HTTP: &HTTP{NumRetries: &times, PerTryTimeout: perTry, BackOff: backOff},
-				GRPC: &GRPC{NumRetries: &times, PerTryTimeout: perTry, BackOff: backOff},
+				TCP: &TCP{MaxConnectAttempt: &attempts},
+				HTTP: &HTTP{
+					NumRetries: &times, BackOff: backOff, HostSelectionMaxAttempts: &looks,
+					HostSelection: []HostSelection{
+						{Predicate: OmitPreviousHosts, UpdateFrequency: triesPerPriority},
+						{Predicate: OmitPreviousPriorities, UpdateFrequency: triesPerPriority},
+					},
+				},
+				GRPC: &GRPC{NumRetries: &times, BackOff: backOff},
 			},
 		}},
 	})}

@@ -70,8 +70,14 @@ func route(c Conf, _ policy.Dest, r *ir.Route) {
 	}
 }
 
+// cluster leaves the time to connect as the cluster came with it where nobody
+// says anything else.
 func cluster(c Conf, backend policy.Dest, cl *ir.Cluster) {
+	connect := cl.ConnectTimeout
 	c.toCluster(cl, backend.Port.Protocol)
+	if c.ConnectionTimeout == nil && connect != nil {
+		cl.ConnectTimeout = connect
+	}
 }
 
 // toCluster writes what connections to the endpoints obey. Connections that

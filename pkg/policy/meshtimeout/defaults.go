@@ -9,7 +9,8 @@ import (
 
 // Defaults returns the policies that a new mesh starts with, under the names
 // that control planes know them by. Labels are left to the writer. Clients wait
-// at most 15 s for a response; servers leave that to their clients.
+// at most 15 s for a response; servers leave that to their clients. How long
+// clients wait for a connection depends on whom they call, and is left out.
 func Defaults(mesh string) []*resource.Object {
 	all := &policy.ProxyRef{TargetRef: policy.TargetRef{Kind: policy.Mesh}}
 	servers := &Spec{TargetRef: all, Rules: []policy.Rule[Conf]{{Default: Conf{
@@ -24,8 +25,7 @@ func Defaults(mesh string) []*resource.Object {
 	clients := &Spec{TargetRef: all, To: []policy.To[Conf]{{
 		TargetRef: policy.ToRef{TargetRef: policy.TargetRef{Kind: policy.Mesh}},
 		Default: Conf{
-			ConnectionTimeout: policy.DurationOf(5 * time.Second),
-			IdleTimeout:       policy.DurationOf(time.Hour),
+			IdleTimeout: policy.DurationOf(time.Hour),
 			HTTP: &HTTP{
 				RequestTimeout:    policy.DurationOf(15 * time.Second),
 				StreamIdleTimeout: policy.DurationOf(30 * time.Minute),
