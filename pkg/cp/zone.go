@@ -10,6 +10,7 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/config"
 	"github.com/atoll-mesh/atoll/pkg/control"
 	"github.com/atoll-mesh/atoll/pkg/dpserver"
+	"github.com/atoll-mesh/atoll/pkg/liveness"
 	"github.com/atoll-mesh/atoll/pkg/observe"
 	"github.com/atoll-mesh/atoll/pkg/resource"
 	"github.com/atoll-mesh/atoll/pkg/view"
@@ -52,7 +53,10 @@ func (p *plane) runZone(run runFunc) error {
 	}
 	run("leader", func(ctx context.Context) error {
 		return p.lead(ctx, func(ctx context.Context) error {
-			return together(ctx, func(ctx context.Context) error { return control.Run(ctx, p.controlConfig(ranges)) }, sync, p.history().Run, p.reseal)
+			return together(ctx, func(ctx context.Context) error { return control.Run(ctx, p.controlConfig(ranges)) },
+				func(ctx context.Context) error {
+					return liveness.Run(ctx, liveness.Config{View: p.view, Store: p.store, Log: p.log})
+				}, sync, p.history().Run, p.reseal)
 		})
 	})
 	return nil
