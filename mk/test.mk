@@ -1,4 +1,4 @@
-.PHONY: test lint demo bench
+.PHONY: test fuzz lint demo bench
 
 # PKG narrows a run: make test PKG=./pkg/kds/...
 PKG ?= ./...
@@ -6,6 +6,15 @@ TESTFLAGS ?=
 
 test: tools build
 	go test -race -timeout 20m $(TESTFLAGS) $(PKG)
+	@if [ "$(PKG)" = "./..." ]; then $(MAKE) --no-print-directory fuzz; fi
+
+# Every fuzz target for a short time each; FUZZTIME=10m takes longer.
+FUZZTIME ?= 3s
+fuzz:
+	@set -e; git grep -n '^func Fuzz' -- '*_test.go' | sed 's|/[^/]*_test.go:[0-9]*:func | |; s|(.*||' | while read -r dir target; do \
+		echo "fuzz $$dir $$target"; \
+		go test ./$$dir -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME); \
+	done
 
 lint:
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -52,6 +53,52 @@ func FuzzQuery(f *testing.F) {
 		w.handler.ServeHTTP(rec, req)
 		if rec.Code != 200 && rec.Code != 400 {
 			t.Errorf("%d %s", rec.Code, rec.Body)
+		}
+	})
+}
+
+// FuzzSelector: a list that is filtered by a label holds what has that label with
+// that value and nothing else, whatever the two consist of.
+func FuzzSelector(f *testing.F) {
+	w := newWorld(f, standalone)
+	labels := map[string]map[string]string{
+		"web-1": {"app": "web", "example.com/team": "a"}, "web-2": {"app": "web", "example.com/team": "b.c"}, "db": {"app": "db", "empty": ""},
+	}
+	for name, l := range labels {
+		w.write(w.object(kind.Dataplane, "default", name, dataplaneBody(name, l)))
+	}
+	for _, s := range [][2]string{{"app", "web"}, {"example.com/team", "b.c"}, {"empty", ""}, {"app]", "x"}, {"kuma.io/display-name", "db"}, {"a b&c=d", "%"}} {
+		f.Add(s[0], s[1])
+	}
+	f.Fuzz(func(t *testing.T, key, value string) {
+		q := url.Values{"filter[labels." + key + "]": {value}}
+		req := &http.Request{Method: "GET", URL: &url.URL{Path: "/dataplanes", RawQuery: q.Encode()}, Host: "localhost", RemoteAddr: "127.0.0.1:1", Header: http.Header{}}
+		rec := httptest.NewRecorder()
+		w.handler.ServeHTTP(rec, req)
+		if rec.Code == 400 && (key == "" || strings.Contains(key, "]")) {
+			return // no key of a label
+		}
+		var list struct {
+			Total int
+			Items []struct {
+				Name   string
+				Labels map[string]string
+			}
+		}
+		if err := json.Unmarshal(rec.Body.Bytes(), &list); err != nil || rec.Code != 200 {
+			t.Fatalf("%q=%q: %d %s", key, value, rec.Code, rec.Body)
+		}
+		got := map[string]bool{}
+		for _, item := range list.Items {
+			got[item.Name] = true
+		}
+		for o := range w.view.Snapshot().List(kind.Dataplane, "") {
+			if v, ok := o.Labels[key]; got[o.Name] != (ok && v == value) {
+				t.Errorf("%q=%q: %s with labels %v in the list: %t", key, value, o.Name, o.Labels, got[o.Name])
+			}
+		}
+		if list.Total != len(list.Items) {
+			t.Errorf("total %d of %d", list.Total, len(list.Items))
 		}
 	})
 }
