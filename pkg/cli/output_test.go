@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bytes"
-	"encoding/json"
 	"strings"
 	"testing"
 )
@@ -108,11 +107,11 @@ func TestWatchSaysWhatChanged(t *testing.T) {
 	var out bytes.Buffer
 	w := &watcher{app: &app{out: &out, output: "name"}, kind: kindInfo{Path: "meshes"}, seen: map[string][]byte{}}
 	for _, state := range [][]string{{`{"name":"a"}`, `{"name":"b"}`}, {`{"name":"a","x":1}`, `{"name":"b"}`}, {`{"name":"b"}`}, {`{"name":"b"}`}} {
-		var items []json.RawMessage
-		for _, s := range state {
-			items = append(items, json.RawMessage(s))
+		now := map[string][]byte{}
+		for _, doc := range state {
+			now[doc[:len(`{"name":"a"`)]] = []byte(doc)
 		}
-		if err := w.update(items); err != nil {
+		if err := w.update(now); err != nil {
 			t.Fatal(err)
 		}
 	}
