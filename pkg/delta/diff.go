@@ -21,6 +21,22 @@ func (d *differ) part() part {
 	return 0
 }
 
+// held reports whether it has to wait for one of those names.
+func (d *differ) held(names map[string]bool) bool {
+	if names == nil || d.want == nil {
+		return false
+	}
+	if d.want.Refers == nil {
+		return true
+	}
+	for _, name := range d.want.Refers {
+		if names[name] {
+			return true
+		}
+	}
+	return false
+}
+
 // each yields the names, at least all those of which something is to be sent,
 // until yield returns false. It works in O(changes) when the source can tell them.
 func (t *state) each(yield func(differ) bool) {
@@ -88,8 +104,9 @@ func (t *state) pending(what part) bool {
 }
 
 // compose takes into a message what fits of that part, and notes that the peer
-// holds it. left: there is more of that part, or the window is full.
-func (s *Stream) compose(t *state, what part) (m *Message, left bool) {
+// holds it. left: there is more of that part, or the window is full. What refers
+// to a name of hold is left.
+func (s *Stream) compose(t *state, what part, hold map[string]bool) (m *Message, left bool) {
 	if len(t.inflight) >= s.cfg.window() {
 		return nil, t.pending(what)
 	}
@@ -106,7 +123,7 @@ func (s *Stream) compose(t *state, what part) (m *Message, left bool) {
 			}
 		case p != removals && what&removals != 0 && later != nil:
 			later = append(later, diff)
-		case p&what != 0 && d.take(diff):
+		case p&what != 0 && !diff.held(hold) && d.take(diff):
 		default:
 			left = left || p&what != 0
 			rest = append(rest, diff)

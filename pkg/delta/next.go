@@ -49,6 +49,7 @@ func (s *Stream) nextPhase(now time.Time) (m *Message, unsent bool) {
 		if phase.Remove && s.stillUsed(phase.Type) {
 			continue // until what uses it is accepted again; the revision does not wait
 		}
+		var hold map[string]bool
 		if phase.Wait && (unsent || s.unanswered(p, phase.Remove, now)) {
 			if !t.pending(what) {
 				s.held[p] = time.Time{}
@@ -57,7 +58,10 @@ func (s *Stream) nextPhase(now time.Time) (m *Message, unsent bool) {
 			if s.held[p].IsZero() {
 				s.held[p] = now
 			}
-			if phase.Remove || now.Before(s.held[p].Add(s.cfg.Gate)) {
+			switch within := now.Before(s.held[p].Add(s.cfg.Gate)); {
+			case within && !phase.Remove && !unsent && !t.greet:
+				hold = s.holding(t, now) // what refers to none of it may go
+			case within || phase.Remove:
 				unsent = true
 				if what &= answers; !t.pending(what) {
 					continue
@@ -66,7 +70,7 @@ func (s *Stream) nextPhase(now time.Time) (m *Message, unsent bool) {
 		} else {
 			s.held[p] = time.Time{}
 		}
-		m, left := s.compose(t, what)
+		m, left := s.compose(t, what, hold)
 		if m != nil {
 			m.phase = p
 			m.gates = m.gates || !phase.Light
@@ -91,7 +95,7 @@ func (s *Stream) nextFree(now time.Time) (m *Message, unsent bool) {
 		if !t.settled || t.inStep() {
 			continue
 		}
-		m, left := s.compose(t, upserts|answers|removals)
+		m, left := s.compose(t, upserts|answers|removals, nil)
 		if m != nil {
 			m.gates = false
 			s.turn = at + 1
@@ -114,6 +118,24 @@ func (s *Stream) unanswered(phase int, remove bool, now time.Time) bool {
 		}
 	}
 	return false
+}
+
+// holding names what is unanswered of the types that t uses.
+func (s *Stream) holding(t *state, now time.Time) map[string]bool {
+	names := map[string]bool{}
+	for _, i := range t.cfg.Uses {
+		for _, m := range s.types[i].inflight {
+			if m.gates && now.Before(m.sent.Add(s.cfg.Gate)) {
+				for _, r := range m.Resources {
+					names[r.Name] = true
+				}
+				for _, name := range m.Removed {
+					names[name] = true
+				}
+			}
+		}
+	}
+	return names
 }
 
 // stillUsed reports whether a refused resource may refer to what would be removed.

@@ -55,6 +55,26 @@ func TestPhases(t *testing.T) {
 			delivered 1
 			ack 11
 			delivered 2`,
+		"what refers to nothing that is unanswered does not wait": `
+			rev 2
+			want cds a@1 slow@1
+			< 6 cds +slow@1 r=2
+			want eds a@1 slow@1
+			want rds r@2>a q@2>slow s@1
+			< 7 rds +r@2 r=2
+			sub rds q s          // q waits for slow; of s it is not known
+			ack 7
+			want lds l@2> m@1>slow
+			< 8 lds +l@2
+			ack 8
+			delivered 1
+			ack 6
+			< 9 lds +m@1 r=2
+			< 10 rds +q@2
+			ack 9
+			< 11 rds +s@1 r=2
+			ack 10 11
+			delivered 2`,
 		"a listener takes the place of another in one message": `
 			rev 2
 			want lds m@1

@@ -20,6 +20,9 @@ type Resource struct {
 	Name    string
 	Version string     // content hash
 	Body    *anypb.Any // encoded once
+	// Refers names all resources of earlier phases that this one refers to; it
+	// waits for no others. Nil: not known, it waits for all.
+	Refers []string
 
 	wire atomic.Pointer[[]byte] // see encoded
 }

@@ -141,8 +141,12 @@ func (p *player) do(at string, words []string) {
 		i := slices.IndexFunc(p.stream.types, func(s state) bool { return s.url == words[1] })
 		all := map[string]*Resource{}
 		for _, word := range words[2:] {
+			word, refers, known := strings.Cut(word, ">") // l@1>a,b refers to a and b, l@1> to nothing
 			name, version, _ := strings.Cut(word, "@")
 			all[name] = resource(name, version)
+			if known {
+				all[name].Refers = strings.FieldsFunc(refers, func(r rune) bool { return r == ',' })
+			}
 		}
 		p.tables[i] = p.tables[i].Becoming(all)
 		if p.tables[i] == nil {

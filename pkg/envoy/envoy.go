@@ -5,6 +5,7 @@ package envoy
 
 import (
 	"encoding/base64"
+	"slices"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -21,13 +22,17 @@ import (
 // Listener encodes a listener as the resource of that name.
 func Listener(l *ir.Listener) *delta.Resource {
 	m, _ := patchedListener(l)
-	return encode(l.Name, xds.Listeners, m)
+	r := encode(l.Name, xds.Listeners, m)
+	r.Refers = listenerRefers(l)
+	return r
 }
 
 // Route encodes a route configuration as the resource of that name.
 func Route(c *ir.RouteConfig) *delta.Resource {
 	m, _ := patchedRoutes(c)
-	return encode(c.Name, xds.Routes, m)
+	r := encode(c.Name, xds.Routes, m)
+	r.Refers = routeRefers(c)
+	return r
 }
 
 // Cluster encodes a cluster as the resource of that name.
@@ -151,4 +156,61 @@ func StatPrefix(name string) string {
 
 func statChar(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_' || c == '-'
+}
+
+// listenerRefers names the clusters that a listener refers to; nil: not known.
+func listenerRefers(l *ir.Listener) []string {
+	if len(l.Patches) > 0 {
+		return nil
+	}
+	out := []string{}
+	for _, c := range l.Chains {
+		switch {
+		case c.TLS != nil:
+			return nil // secrets, perhaps of an agent behind a cluster
+		case c.HTTP != nil:
+			if c.HTTP.RouteConfig == "" || c.HTTP.Tracing != nil || anyOTLP(c.HTTP.Logs) {
+				return nil
+			}
+		case c.TCP != nil:
+			if anyOTLP(c.TCP.Logs) {
+				return nil
+			}
+			out = appendRefs(out, c.TCP.Clusters)
+		default:
+			return nil
+		}
+	}
+	return out
+}
+
+// routeRefers is the same for routes.
+func routeRefers(c *ir.RouteConfig) []string {
+	if len(c.Patches) > 0 {
+		return nil
+	}
+	out := []string{}
+	for _, r := range c.Routes {
+		if r.Forward == nil {
+			continue
+		}
+		out = appendRefs(out, r.Forward.Clusters)
+		for _, m := range r.Forward.Mirrors {
+			out = append(out, m.Cluster)
+		}
+	}
+	return out
+}
+
+func appendRefs(out []string, list []ir.WeightedRef) []string {
+	for _, w := range list {
+		if !slices.Contains(out, w.Cluster) {
+			out = append(out, w.Cluster)
+		}
+	}
+	return out
+}
+
+func anyOTLP(logs []ir.AccessLog) bool {
+	return slices.ContainsFunc(logs, func(l ir.AccessLog) bool { return l.OTLP != nil })
 }
