@@ -21,6 +21,7 @@ import (
 
 	"github.com/atoll-mesh/atoll/pkg/compile"
 	"github.com/atoll-mesh/atoll/pkg/envoy/envoytest"
+	"github.com/atoll-mesh/atoll/pkg/identity"
 	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/policy/all"
 	"github.com/atoll-mesh/atoll/pkg/resource"
@@ -49,7 +50,9 @@ type Mesh struct {
 	rev   store.Revision
 	port  int
 
-	client    []string // outbounds of the Dataplane "client"
+	ca        *identity.CA // once there are identities
+	client    []string     // outbounds of the Dataplane "client"
+	inbound   int          // its inbound
 	listening map[int]bool
 
 	mu      sync.Mutex
@@ -112,12 +115,13 @@ func (s *session) Delivered(r xds.Report) {
 	s.m.mu.Unlock()
 }
 
-// Envoy starts the proxy of a Dataplane that was applied.
-func (m *Mesh) Envoy(name string) {
+// Envoy starts the proxy of a Dataplane that was applied. stat returns one of its
+// counters and gauges.
+func (m *Mesh) Envoy(name string) (stat func(name string) int) {
 	m.mu.Lock()
 	m.proxies[name] = nil // expected
 	m.mu.Unlock()
-	envoytest.Start(m.t, "default."+name, "127.0.0.1", m.port)
+	return envoytest.Start(m.t, "default."+name, "127.0.0.1", m.port)
 }
 
 // Apply writes resources, separated by ---, in one commit and waits until every
@@ -154,7 +158,10 @@ func (m *Mesh) decode(t testing.TB, doc string) *resource.Object {
 	if err != nil {
 		t.Fatalf("%v in:\n%s", err, doc)
 	}
-	var head struct{ Type resource.Type }
+	var head struct {
+		Type   resource.Type
+		Status json.RawMessage
+	}
 	if err := json.Unmarshal(js, &head); err != nil {
 		t.Fatal(err)
 	}
@@ -171,8 +178,17 @@ func (m *Mesh) decode(t testing.TB, doc string) *resource.Object {
 	}
 	meta := o.Meta
 	meta.Mesh, meta.Created = "default", epoch
-	meta.Labels = site.ComputeLabels(k, meta.Name, meta.Mesh, meta.Labels)
-	if o, err = k.New(meta, o.Spec, nil); err != nil {
+	if meta.Labels[resource.LabelOrigin] != resource.OriginGlobal { // else it came by sync
+		meta.Labels = site.ComputeLabels(k, meta.Name, meta.Mesh, meta.Labels)
+	}
+	var status any
+	if head.Status != nil {
+		status = k.NewStatus()
+		if err := json.Unmarshal(head.Status, status); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if o, err = k.New(meta, o.Spec, status); err != nil {
 		t.Fatal(err)
 	}
 	return o
@@ -241,7 +257,7 @@ networking: {address: 127.0.0.1, inbound: [{port: %[4]d, name: main, protocol: %
 // and rack: r1.
 func (m *Mesh) Client(t testing.TB) {
 	t.Helper()
-	m.client = nil
+	m.client, m.inbound = nil, freePort(t)
 	m.Apply(t, m.clientDataplane(t))
 	m.Envoy("client")
 	m.live(t)
@@ -251,11 +267,11 @@ func (m *Mesh) clientDataplane(t testing.TB) string {
 	return fmt.Sprintf(`
 type: Dataplane
 name: client
-labels: {app: client, rack: r1}
+labels: {app: client, rack: r1, kuma.io/workload: client}
 networking:
   address: 127.0.0.1
   inbound: [{port: %d, name: main, protocol: tcp}]
-  outbound: [%s]`, freePort(t), strings.Join(m.client, ", "))
+  outbound: [%s]`, m.inbound, strings.Join(m.client, ", "))
 }
 
 // Listening waits until Envoy accepts connections at a port of this host: it

@@ -21,6 +21,7 @@ import (
 // TestResilience shows retries and checks of gRPC, what protects a workload at
 // its own Envoy, and what happens when all endpoints are bad.
 func TestResilience(t *testing.T) {
+	t.Parallel()
 	m := traffic.Start(t)
 	m.Client(t)
 	for _, c := range []struct {

@@ -1,10 +1,13 @@
 package traffic
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -26,6 +29,13 @@ func Serve(t testing.TB, answer http.HandlerFunc) *Server {
 	}
 	s := &Server{Port: l.Addr().(*net.TCPAddr).Port}
 	s.Answer.Store(&answer)
+	h := s.handler()
+	go func() { _ = h.Serve(l) }()
+	t.Cleanup(func() { _ = h.Close() })
+	return s
+}
+
+func (s *Server) handler() *http.Server {
 	h := &http.Server{Protocols: new(http.Protocols), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/ready" {
 			s.Count.Add(1)
@@ -34,9 +44,7 @@ func Serve(t testing.TB, answer http.HandlerFunc) *Server {
 	})}
 	h.Protocols.SetHTTP1(true)
 	h.Protocols.SetUnencryptedHTTP2(true)
-	go func() { _ = h.Serve(l) }()
-	t.Cleanup(func() { _ = h.Close() })
-	return s
+	return h
 }
 
 // Status answers everything with a status.
@@ -58,24 +66,54 @@ func ServeTCP(t testing.TB, greeting string) int {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer func() { _ = c.Close() }()
-				_, _ = io.WriteString(c, greeting+"\n")
-				_, _ = io.Copy(io.Discard, c)
-			}()
-		}
-	}()
+	go greet(l, greeting)
 	return l.Addr().(*net.TCPAddr).Port
+}
+
+func greet(l net.Listener, greeting string) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer func() { _ = c.Close() }()
+			_, _ = io.WriteString(c, greeting+"\n")
+			_, _ = io.Copy(io.Discard, c)
+		}()
+	}
 }
 
 // Dead returns a port where nobody listens.
 func Dead(t testing.TB) int { return freePort(t) }
+
+// BlackHole returns a port where connecting neither succeeds nor fails: more
+// wait there already than the kernel keeps.
+func BlackHole(t testing.TB) int {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err == nil {
+		t.Cleanup(func() { _ = syscall.Close(fd) })
+		err = errors.Join(
+			syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}),
+			syscall.Listen(fd, 0))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := name.(*syscall.SockaddrInet4).Port
+	for range 3 {
+		c, err := net.DialTimeout("tcp", net.JoinHostPort("127.0.0.1", fmt.Sprint(port)), 100*time.Millisecond)
+		if err == nil {
+			t.Cleanup(func() { _ = c.Close() })
+		}
+	}
+	return port
+}
 
 // Reply is what came back.
 type Reply struct {
@@ -148,7 +186,7 @@ func Until(t testing.TB, what string, check func() bool) {
 	}
 }
 
-// Hold opens a connection, waits until it is greeted, and returns it open.
+// Hold opens a connection, waits until it is greeted or closed, and returns it.
 func Hold(t testing.TB, address string) net.Conn {
 	t.Helper()
 	c, err := net.Dial("tcp", address)
@@ -156,8 +194,6 @@ func Hold(t testing.TB, address string) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	if _, err := c.Read(make([]byte, 64)); err != nil {
-		t.Fatal(err)
-	}
+	_, _ = c.Read(make([]byte, 64)) // nothing, if it is closed at once
 	return c
 }

@@ -15,6 +15,7 @@ import (
 // TestServers shows, one by one, what policies make the Envoy of a server do,
 // and what both Envoys write about it.
 func TestServers(t *testing.T) {
+	t.Parallel()
 	m := traffic.Start(t)
 	m.Client(t)
 	web := traffic.Serve(t, func(w http.ResponseWriter, r *http.Request) {

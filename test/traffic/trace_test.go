@@ -73,7 +73,7 @@ spec:
 		return got != nil
 	})
 	client, server := got[0], got[1]
-	for workload, x := range map[string]span{"": client, "kri_wl_default_east__web_": server} {
+	for workload, x := range map[string]span{"kri_wl_default_east__client_": client, "kri_wl_default_east__web_": server} {
 		for name, want := range map[string]string{
 			"team": "core", "asked": "me", "kuma.mesh": "default", "kuma.zone": "east", "kuma.workload": workload, "http.status_code": "200",
 		} {
