@@ -13,8 +13,10 @@ import (
 	systemv1 "github.com/atoll-mesh/atoll/api/kuma/system/v1alpha1"
 	"github.com/atoll-mesh/atoll/pkg/config"
 	"github.com/atoll-mesh/atoll/pkg/control"
+	"github.com/atoll-mesh/atoll/pkg/identity"
 	"github.com/atoll-mesh/atoll/pkg/kds"
 	"github.com/atoll-mesh/atoll/pkg/observe"
+	"github.com/atoll-mesh/atoll/pkg/resource"
 )
 
 // runGlobal starts what a global consists of: the server for zones, REST and the
@@ -23,6 +25,7 @@ func (p *plane) runGlobal(run runFunc) error {
 	c := p.cfg.Multizone.Global.KDS
 	gc := kds.GlobalConfig{
 		View: p.view, Store: p.store, InstanceID: p.instance, Version: kdsVersion(),
+		Admit:      func(zone string, o *resource.Object) error { return identity.MayVouch(p.view.Snapshot(), zone, o) },
 		SkipLabels: c.Labels.SkipPrefixes, HealthInterval: c.ZoneHealthCheck.PollInterval.Duration,
 		FlushInterval: c.ZoneInsightFlushInterval.Duration, MaxMessage: c.MaxMsgSize, Log: p.log,
 	}
@@ -55,9 +58,14 @@ func (p *plane) runGlobal(run runFunc) error {
 	if err := p.serveAPI(run, global.Status, ofGlobal(global, p.view)); err != nil {
 		return err
 	}
+	notices := p.notices()
+	hooks, err := p.webhooks()
+	if err != nil {
+		return err
+	}
 	run("leader", func(ctx context.Context) error {
 		return p.lead(ctx, func(ctx context.Context) error {
-			return together(ctx, func(ctx context.Context) error { return control.Run(ctx, p.controlConfig(ranges{})) }, p.drains(global), p.history().Run, p.reseal)
+			return together(ctx, func(ctx context.Context) error { return control.Run(ctx, p.controlConfig(ranges{})) }, p.drains(global), notices, hooks, p.history().Run, p.reseal)
 		})
 	})
 	return nil

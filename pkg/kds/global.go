@@ -51,6 +51,9 @@ type GlobalConfig struct {
 	Instances  func() []string
 	Version    Version
 	SkipLabels []string // prefixes of labels that are not sent
+	// Admit refuses what a zone may not say, with the reason. It is called by
+	// several goroutines. Nil: a zone may say anything in its own name.
+	Admit func(zone string, o *resource.Object) error
 	// HealthInterval is how often zones shall call; default 10 s.
 	HealthInterval time.Duration
 	// FlushInterval is how often counters of ZoneInsights are written; default
@@ -191,7 +194,7 @@ func (g *Global) ZoneToGlobalSync(stream meshv1.KDSSyncService_ZoneToGlobalSyncS
 	defer end()
 	progress := g.insights.progress(p.zone, up)
 	progress.reset()
-	w := &fromZone{zone: p.zone}
+	w := &fromZone{zone: p.zone, admit: g.cfg.Admit}
 	if !p.features[featureHashSuffix] {
 		w.prefix = p.zone + "."
 	}

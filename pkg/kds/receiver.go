@@ -39,6 +39,8 @@ type ward interface {
 	replaces(o *resource.Object) bool
 	// accept rewrites what arrived to what is stored, or refuses it.
 	accept(p *parcel) error
+	// admits refuses a resource for what it says, with the reason.
+	admits(o *resource.Object) error
 	// wireName is the name by which the peer knows a resource it owns.
 	wireName(o *resource.Object) string
 	// mayDelete tells whether deletions of what did not come on this stream are
@@ -386,6 +388,9 @@ func (r *receiver) read(k *resource.Kind, res *discovery.Resource) (*incoming, e
 		if err := k.Validate(o).Err(); err != nil {
 			return nil, fmt.Errorf("is not valid: %w", err)
 		}
+	}
+	if err := r.ward.admits(o); err != nil {
+		return nil, err
 	}
 	return &incoming{name: res.GetName(), id: p.id(), obj: o}, nil
 }

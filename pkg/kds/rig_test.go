@@ -2,6 +2,7 @@ package kds
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -242,6 +243,12 @@ func (s *site) serveOn(l net.Listener, tokens *auth.Tokens, instance string) *gl
 	g := NewGlobal(GlobalConfig{
 		View: s.view, Store: s.store, Tokens: tokens, InstanceID: instance, FlushInterval: 20 * time.Millisecond,
 		Version: Version{Product: "Atoll", Version: "3.0.0"}, Log: s.log,
+		Admit: func(zone string, o *resource.Object) error {
+			if o.Labels["not-from"] == zone {
+				return errors.New("this zone may not say that")
+			}
+			return nil
+		},
 	})
 	srv := grpc.NewServer(g.ServerOptions()...)
 	g.Register(srv)

@@ -496,3 +496,16 @@ func TestStoreOutage(t *testing.T) {
 	east.untilEqual(copyOf(p), &policySpec{Value: "b"})
 	untilInStep(t, global.g, zone, "east")
 }
+
+// What a zone may not say is refused, and only that.
+func TestGlobalAdmits(t *testing.T) {
+	global := newSite(t, "").serve(nil, "g1")
+	east := newSite(t, "east")
+	east.join(global.address, nil)
+	refused := east.write(east.id(policyType, "default", "refused"), &policySpec{Value: "a"}, map[string]string{"not-from": "east"})
+	other := east.write(east.id(policyType, "default", "taken"), &policySpec{Value: "a"}, map[string]string{"not-from": "west"})
+	global.untilHas(copyOf(other))
+	if o := global.view.Snapshot().Get(copyOf(refused)); o != nil {
+		t.Errorf("the global has %s", o.SpecWire())
+	}
+}

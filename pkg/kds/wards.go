@@ -42,6 +42,7 @@ func (f *fromGlobal) accept(p *parcel) error {
 	return nil
 }
 
+func (f *fromGlobal) admits(*resource.Object) error      { return nil }
 func (f *fromGlobal) wireName(o *resource.Object) string { return o.Name }
 func (f *fromGlobal) mayDelete() error                   { return f.guard.mayDelete() }
 func (f *fromGlobal) keepsStatus() bool                  { return true }
@@ -64,6 +65,8 @@ type fromZone struct {
 	// prefix is put before names by zones that do not make them unique. Empty:
 	// the zone does.
 	prefix string
+	// admit is GlobalConfig.Admit.
+	admit func(zone string, o *resource.Object) error
 }
 
 func (f *fromZone) owns(o *resource.Object) bool {
@@ -80,6 +83,13 @@ func (f *fromZone) accept(p *parcel) error {
 		return f.gatewayTag(p)
 	}
 	return nil
+}
+
+func (f *fromZone) admits(o *resource.Object) error {
+	if f.admit == nil {
+		return nil
+	}
+	return f.admit(f.zone, o)
 }
 
 // gatewayTag makes a gateway's own statement about its zone true.
