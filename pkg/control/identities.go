@@ -2,6 +2,7 @@ package control
 
 import (
 	"log/slog"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -118,6 +119,11 @@ func (j *identities) bundled(p *pass, o *resource.Object, b *kind.BundledProvide
 	ca, err := identity.CAOf(o, p.get)
 	if err != nil {
 		// What was issued stays valid, and what comes back is found by itself.
+		if wasReady(o) {
+			c.set(kind.ConditionProvider, false, "ProviderValidationError", err.Error())
+			c.set(kind.ConditionReady, true, "CAUnavailable", "proxies keep the certificates that they have, and get no new ones: "+err.Error())
+			return
+		}
 		c.failed(kind.ConditionProvider, "ProviderValidationError", err.Error())
 		return
 	}
@@ -127,6 +133,15 @@ func (j *identities) bundled(p *pass, o *resource.Object, b *kind.BundledProvide
 		c.set(kind.ConditionMeshTrustCreated, true, "MeshTrustCreated", "MeshTrust has been successfully created")
 	}
 	c.ready()
+}
+
+// wasReady tells whether proxies were given certificates. Then they go on to ask
+// for those of others: that a CA cannot be read makes nobody talk in the clear.
+func wasReady(o *resource.Object) bool {
+	status := resource.StatusOf[kind.MeshIdentityStatus](o)
+	return status != nil && slices.ContainsFunc(status.Conditions, func(c kind.Condition) bool {
+		return c.Type == kind.ConditionReady && c.Status == "True"
+	})
 }
 
 // makeCA makes a CA where there is none. Half of one is of no use and is
