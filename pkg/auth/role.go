@@ -50,6 +50,8 @@ func TargetOf(k *resource.Kind, m *resource.Meta) Target {
 		mesh = m.Name
 	case kind.Zone, kind.ZoneInsight, kind.ZoneTraffic:
 		zone = m.Name
+	case kind.Notice: // about a mesh, though in none
+		mesh = m.Labels[resource.LabelMesh]
 	}
 	return Target{k, &mesh, &zone}
 }
@@ -72,7 +74,7 @@ func TargetNamed(k *resource.Kind, mesh, name string) Target {
 	case name == "":
 	case k.Type == kind.Mesh || k.Type == meshInsight:
 		t.Mesh = &name
-	case k.Type == kind.Zone || k.Type == kind.ZoneInsight:
+	case k.Type == kind.Zone || k.Type == kind.ZoneInsight || k.Type == kind.ZoneTraffic:
 		t.Zone = &name
 	}
 	return t

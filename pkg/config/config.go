@@ -94,6 +94,7 @@ type Config struct {
 	General                    General                    `json:"general"`
 	Log                        Log                        `json:"log"`
 	Store                      Store                      `json:"store"`
+	Webhooks                   Webhooks                   `json:"webhooks"`
 	APIServer                  APIServer                  `json:"apiServer"`
 	Access                     Access                     `json:"access"`
 	Multizone                  Multizone                  `json:"multizone"`

@@ -51,9 +51,14 @@ func (p *plane) runZone(run runFunc) error {
 	if err := p.serveAssignments(run); err != nil {
 		return err
 	}
+	notices := p.notices()
+	hooks, err := p.webhooks()
+	if err != nil {
+		return err
+	}
 	run("leader", func(ctx context.Context) error {
 		return p.lead(ctx, func(ctx context.Context) error {
-			return together(ctx, func(ctx context.Context) error { return control.Run(ctx, p.controlConfig(ranges)) },
+			return together(ctx, notices, hooks, func(ctx context.Context) error { return control.Run(ctx, p.controlConfig(ranges)) },
 				func(ctx context.Context) error {
 					return liveness.Run(ctx, liveness.Config{View: p.view, Store: p.store, Log: p.log})
 				}, sync, p.history().Run, p.reseal)

@@ -145,7 +145,7 @@ func (a *API) pump(r *http.Request, out *stream, f *changeFilter) (more bool, er
 			if j == len(chosen)-1 {
 				id = b.rev
 			}
-			if err := out.write("change", e.data(), id); err != nil {
+			if err := out.write(e.name, e.data(), id); err != nil {
 				return false, err
 			}
 		}

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"sync"
 
+	"github.com/atoll-mesh/atoll/pkg/kind"
+	"github.com/atoll-mesh/atoll/pkg/notice"
 	"github.com/atoll-mesh/atoll/pkg/resource"
 	"github.com/atoll-mesh/atoll/pkg/store"
 	"github.com/atoll-mesh/atoll/pkg/view"
@@ -15,6 +17,7 @@ type event struct {
 	commit *store.Commit
 	change *store.Change
 	before *resource.Meta // of a deletion: what was deleted, nil if not known
+	name   string         // of the server-sent event
 	data   func() []byte
 }
 
@@ -86,7 +89,7 @@ func (f *feed) after(ctx context.Context, a *API, rev store.Revision) ([]batch, 
 	var out []batch
 	for i := range b.Commits {
 		if c := &b.Commits[i]; c.Revision <= f.end {
-			out = append(out, batchOf(c, nil))
+			out = append(out, a.batchOf(c, nil))
 		}
 	}
 	return out, nil
@@ -110,7 +113,7 @@ func (f *feed) extend(ctx context.Context, a *API, s *view.Snapshot) error {
 		}
 		for i := range b.Commits {
 			c := &b.Commits[i]
-			fresh = append(fresh, batchOf(c, func(id resource.ID) *resource.Meta {
+			fresh = append(fresh, a.batchOf(c, func(id resource.ID) *resource.Meta {
 				if m, ok := was[id]; ok {
 					return m
 				}
@@ -135,16 +138,17 @@ func (f *feed) extend(ctx context.Context, a *API, s *view.Snapshot) error {
 	return nil
 }
 
-func batchOf(c *store.Commit, before func(resource.ID) *resource.Meta) batch {
+func (a *API) batchOf(c *store.Commit, before func(resource.ID) *resource.Meta) batch {
 	b := batch{rev: c.Revision}
 	// What is kept must not hold the records: of them only labels are needed.
 	light := &store.Commit{Revision: c.Revision, Time: c.Time, Changes: make([]store.Change, len(c.Changes))}
 	for i, ch := range c.Changes {
+		told := a.told(&ch)
 		if ch.Record != nil {
 			ch.Record = &store.Record{ID: ch.ID, Labels: ch.Record.Labels, Created: ch.Record.Created, Version: ch.Record.Version}
 		}
 		light.Changes[i] = ch
-		e := event{commit: light, change: &light.Changes[i]}
+		e := event{commit: light, change: &light.Changes[i], name: "change"}
 		if ch.Record == nil && before != nil {
 			e.before = before(ch.ID)
 		}
@@ -155,7 +159,25 @@ func batchOf(c *store.Commit, before func(resource.ID) *resource.Meta) batch {
 			}
 			return data
 		})
+		if told != nil { // its type says more than that something was written
+			e.name, e.data = told.Event, sync.OnceValue(func() []byte { return notice.Encode(notice.Source(a.View.Snapshot(), a.Site), ch.Name, told) })
+		}
 		b.events = append(b.events, e)
 	}
 	return b
+}
+
+// told is the notice that a change wrote, or nil.
+func (a *API) told(ch *store.Change) *kind.NoticeSpec {
+	if ch.Type != kind.Notice || ch.Record == nil {
+		return nil
+	}
+	o, err := ch.Record.Object(a.Kinds)
+	if err != nil {
+		return nil // of a newer version; it is told as a change
+	}
+	if n := resource.SpecOf[kind.NoticeSpec](o); n.Event != "" {
+		return n
+	}
+	return nil
 }

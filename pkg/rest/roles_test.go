@@ -234,6 +234,7 @@ var specs = map[resource.Type]json.RawMessage{
 	kind.MeshZoneAddress:      json.RawMessage(`{"address":"192.0.2.1","port":10001}`),
 	kind.HostnameGenerator:    json.RawMessage(`{"selector":{"meshService":{"matchLabels":{"a":"b"}}},"template":"a.mesh"}`),
 	kind.MeshTrust:            json.RawMessage(`{"caBundles":[{"type":"Pem","pem":{"value":"x"}}],"trustDomain":"a.b"}`),
+	kind.Webhook:              json.RawMessage(`{"url":"https://example.com"}`),
 	"MeshProxyPatch":          json.RawMessage(`{"default":{"appendModifications":[]}}`),
 }
 

@@ -1,0 +1,115 @@
+package notice
+
+import (
+	"context"
+	"time"
+
+	"github.com/atoll-mesh/atoll/pkg/kind"
+	"github.com/atoll-mesh/atoll/pkg/view"
+)
+
+// How often gaps are looked for while things change. A look costs as much as
+// there are services; it takes at most one part in lookShare of the time. A gap
+// has to be there at two looks before it is told, because what restarts or
+// reconnects has gaps for a moment.
+const (
+	lookGap   = 5 * time.Second
+	lookShare = 20
+)
+
+// gapless are kinds whose changes open and close no gaps.
+func gapless(k view.Key) bool {
+	switch k.Type {
+	case kind.DataplaneInsight, kind.ZoneTraffic, kind.Notice, kind.Webhook, kind.Workload, kind.Secret, kind.GlobalSecret, kind.Config:
+		return true
+	}
+	return k.Table != view.Objects
+}
+
+// foresee looks for gaps after what they depend on changed, and sends all that
+// there are, whenever they were looked for.
+func foresee(ctx context.Context, cfg Config, out chan []Condition) {
+	sub := cfg.View.Subscribe()
+	defer sub.Close()
+	var (
+		done  *view.Snapshot
+		fresh = true // something changed since the last look
+		again bool   // a gap was seen once
+		seen  = told(cfg.View.Snapshot())
+		next  time.Time // not before
+	)
+	for {
+		s := cfg.View.Snapshot()
+		if done != nil {
+			keys, ok := cfg.View.Touched(done.Revision(), s)
+			fresh = fresh || !ok
+			for _, k := range keys {
+				fresh = fresh || !gapless(k)
+			}
+		}
+		done = s
+		var expired <-chan time.Time
+		var timer *time.Timer
+		if fresh || again {
+			if wait := time.Until(next); wait > 0 {
+				timer = time.NewTimer(wait) // the least time between two looks
+				expired = timer.C
+			} else {
+				begun := time.Now()
+				var list []Condition
+				list, again = confirmed(cfg.Gaps(s), seen)
+				took := time.Since(begun)
+				if cfg.Metrics != nil {
+					cfg.Metrics.looks.Observe(took.Seconds())
+				}
+				fresh, next = false, time.Now().Add(max(lookGap, lookShare*took))
+				select { // only the newest counts
+				case <-out:
+				default:
+				}
+				out <- list
+				continue
+			}
+		}
+		select {
+		case <-sub.C():
+		case <-expired:
+		case <-ctx.Done():
+		}
+		if timer != nil {
+			timer.Stop()
+		}
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// told are the gaps that notices say are open.
+func told(s *view.Snapshot) map[string]bool {
+	out := map[string]bool{}
+	last, _ := lasting(s)
+	for key, n := range last {
+		out[key] = n.Event == kind.EventGapOpened
+	}
+	return out
+}
+
+// confirmed are the gaps that were seen before too. Again says that there are
+// others, which another look may confirm.
+func confirmed(list []Condition, seen map[string]bool) (out []Condition, again bool) {
+	now := map[string]bool{}
+	for _, c := range list {
+		now[c.Key] = true
+		if seen[c.Key] {
+			out = append(out, c)
+		} else {
+			again = true
+		}
+	}
+	clear(seen)
+	for k := range now {
+		seen[k] = true
+	}
+	return out, again
+}
