@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -15,14 +16,15 @@ import (
 // lengths of the phases of a fault.
 type lengths struct {
 	before, away, hangs, after time.Duration
+	again                      time.Duration // at most, until what was away is used again
 	rate                       int
 }
 
 func length() lengths {
 	if os.Getenv("ATOLL_FAULTS") == "full" {
-		return lengths{3 * time.Second, 25 * time.Second, 90 * time.Second, 12 * time.Second, 100}
+		return lengths{3 * time.Second, 25 * time.Second, 90 * time.Second, 6 * time.Second, time.Minute, 100}
 	}
-	return lengths{time.Second, 4 * time.Second, 7 * time.Second, 3 * time.Second, 50}
+	return lengths{time.Second, 4 * time.Second, 6 * time.Second, time.Second, 10 * time.Second, 50}
 }
 
 // fault is one loss.
@@ -44,6 +46,10 @@ func east(w *world) *zone  { return w.east }
 
 var faults = []fault{
 	{
+		name: "remote zone proxy hangs", brief: true, hang: true, from: north, lost: of("east"),
+		part: func(w *world) part { return part{proxies: []*cluster.Proxy{w.east.entrance}} },
+	},
+	{
 		name: "one of two local workloads", brief: true, from: east, lost: func(who string) bool { return who == "east/1" },
 		part: func(w *world) part { return part{proxies: w.east.backends[:1]} },
 	},
@@ -64,10 +70,6 @@ var faults = []fault{
 		part: func(w *world) part {
 			return part{proxies: w.east.proxies(), cps: []*cluster.ControlPlane{w.east.ControlPlane}}
 		},
-	},
-	{
-		name: "remote zone proxy hangs", brief: true, hang: true, from: north, lost: of("east"),
-		part: func(w *world) part { return part{proxies: []*cluster.Proxy{w.east.entrance}} },
 	},
 	{
 		name: "whole remote zone hangs", hang: true, from: north, lost: of("east"),
@@ -144,8 +146,11 @@ func TestFaults(t *testing.T) {
 func (w *world) lose(t *testing.T, f fault, l lengths, variants []variant) []*summary {
 	home := f.from(w)
 	loads := make([]*cluster.Load, len(variants))
+	use := newUse(len(variants), f.lost)
 	for i, v := range variants {
-		loads[i] = cluster.StartLoad(v.spec(home, l.rate))
+		spec := v.spec(home, l.rate)
+		spec.Seen = func(o cluster.Outcome) { use.see(i, o) }
+		loads[i] = cluster.StartLoad(spec)
 	}
 	var outcomes [][]cluster.Outcome
 	stop := func() {
@@ -173,7 +178,16 @@ func (w *world) lose(t *testing.T, f fault, l lengths, variants []variant) []*su
 		p.restart(t)
 	}
 	m.ready = time.Now()
+	use.since(m.ready)
 	pass(t, l.after)
+	if f.name != "global" { // the next fault is to be one of what is used
+		timer := time.NewTimer(l.again)
+		defer timer.Stop()
+		select {
+		case <-use.all:
+		case <-timer.C:
+		}
+	}
 	stop()
 	var list []*summary
 	for i, v := range variants {
@@ -196,5 +210,41 @@ func pass(t testing.TB, d time.Duration) {
 	select {
 	case <-timer.C:
 	case <-t.Context().Done():
+	}
+}
+
+// use waits until every load is answered by what was away.
+type use struct {
+	lost func(who string) bool
+	all  chan struct{}
+
+	mu    sync.Mutex
+	begin time.Time // zero: not yet
+	seen  []bool
+	left  int
+}
+
+func newUse(loads int, lost func(string) bool) *use {
+	return &use{lost: lost, all: make(chan struct{}), seen: make([]bool, loads), left: loads}
+}
+
+func (u *use) since(t time.Time) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.begin = t
+}
+
+func (u *use) see(load int, o cluster.Outcome) {
+	if o.Err != nil || !u.lost(o.Who) {
+		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.begin.IsZero() || o.Begun.Before(u.begin) || u.seen[load] {
+		return
+	}
+	u.seen[load] = true
+	if u.left--; u.left == 0 {
+		close(u.all)
 	}
 }
