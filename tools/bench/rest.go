@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/http"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // dataplane describes proxy i of service s.
@@ -56,6 +58,76 @@ func benchREST(ctx context.Context, r *report, n int) error {
 		}
 		r.add(name, c.what, millis(median(times)))
 	}
+	return cp.benchWriter(ctx, r, name)
+}
+
+// benchWriter measures how long a writer waits, alone and while others read the
+// list of all overviews 100 times a second.
+func (cp *controlPlane) benchWriter(ctx context.Context, r *report, name string) error {
+	n := 0
+	write := func() (time.Duration, error) {
+		var times []time.Duration
+		for range 200 {
+			n++
+			body := map[string]any{
+				"type": "MeshTimeout", "mesh": "default", "name": "bench",
+				"spec": map[string]any{"to": []any{map[string]any{
+					"targetRef": map[string]any{"kind": "Mesh"}, "default": map[string]any{"idleTimeout": fmt.Sprintf("%ds", n)},
+				}}},
+			}
+			start := time.Now()
+			if err := cp.put(ctx, "/meshes/default/meshtimeouts/bench", body); err != nil {
+				return 0, err
+			}
+			times = append(times, time.Since(start))
+		}
+		return median(times), nil
+	}
+	if _, err := write(); err != nil { // caches fill
+		return err
+	}
+	alone, err := write()
+	if err != nil {
+		return err
+	}
+	reading, stop := context.WithCancel(ctx)
+	var readers errgroup.Group
+	readers.SetLimit(8)
+	done := make(chan struct{})
+	reads := 0
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(10 * time.Millisecond) // 100 a second is what is measured
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				readers.TryGo(func() error { return cp.read(ctx, "/meshes/default/dataplanes/_overview?size=1000") })
+				reads++
+			case <-reading.Done():
+				return
+			}
+		}
+	}()
+	start := time.Now()
+	var beside []time.Duration
+	for time.Since(start) < 3*time.Second {
+		d, err := write()
+		if err != nil {
+			stop()
+			return err
+		}
+		beside = append(beside, d)
+	}
+	took := time.Since(start)
+	stop()
+	<-done
+	if err := readers.Wait(); err != nil {
+		return err
+	}
+	r.add(name, "write alone (median)", millis(alone))
+	r.add(name, fmt.Sprintf("write beside %.0f lists a second (median)", float64(reads)/took.Seconds()), millis(median(beside)))
+	r.add(name, "slower by the factor", figure{float64(median(beside)) / float64(alone), "×"})
 	return nil
 }
 
