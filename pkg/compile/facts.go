@@ -30,9 +30,7 @@ func factsOf(info *ProxyInfo, dp *resource.Object, n *kind.Networking, redirect 
 		f.NodeAddress = info.NodeAddress
 	}
 	if info.Workdir != "" {
-		if info.has(FeatureLogPipe) {
-			f.LogPipe = policy.SocketPath(info.Workdir, "kuma-al-"+dp.Name+"-"+dp.Mesh)
-		}
+		f.LogPipe = info.logPipe(dp)
 		f.MetricsSocket = policy.SocketPath(info.Workdir, "kuma-mh-"+dp.Name+"-"+dp.Mesh)
 		if info.has(FeatureOTLP) {
 			f.OTLPFolder = info.Workdir

@@ -216,7 +216,7 @@ func (j *matchJob) run(settings *Settings) {
 	p := j.p
 	same := p.dp != nil && (p.dp == j.dp || p.dp.SameContent(j.dp))
 	if !same {
-		p.sections = policy.ProxyOf(j.dp)
+		p.sections = proxyOf(&p.info, j.dp)
 		j.shape = shapeOf(&p.info, j.dp)
 		p.shape, p.gates = j.shape.digest(), len(j.shape.Gates) > 0
 	}

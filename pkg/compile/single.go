@@ -39,7 +39,7 @@ func newSingle(in *Inputs, s *view.Snapshot, info *ProxyInfo, index *policy.Inde
 	if index == nil {
 		index = newIndex(in.Policies, x.r, id.Mesh)
 	}
-	x.matched = index.Match(policy.ProxyOf(x.dp), policy.Options{Shadow: in.Shadow})
+	x.matched = index.Match(proxyOf(info, x.dp), policy.Options{Shadow: in.Shadow})
 	x.shape = shapeOf(info, x.dp)
 	x.ids = identity.NewMesh(in.Site, x.r, id.Mesh)
 	x.sec = secure(x.ids, x.dp, &x.warn)

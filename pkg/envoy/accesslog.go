@@ -63,7 +63,7 @@ func otlpLog(l *ir.OTLPLog) *otlplogv3.OpenTelemetryAccessLogConfig {
 	for _, v := range l.Attributes {
 		all += v
 	}
-	return &otlplogv3.OpenTelemetryAccessLogConfig{
+	out := &otlplogv3.OpenTelemetryAccessLogConfig{
 		//lint:ignore SA1019 its successors are unknown to Envoy 1.36, which is supported
 		CommonConfig: &grpclogv3.CommonGrpcAccessLogConfig{
 			LogName:             "MeshAccessLog",
@@ -77,6 +77,12 @@ func otlpLog(l *ir.OTLPLog) *otlplogv3.OpenTelemetryAccessLogConfig {
 		Body:               otlpBody(l.Body),
 		Formatters:         celFormatter(all),
 	}
+	if l.URI != "" { // which Envoy 1.36 cannot
+		//lint:ignore SA1019 as above
+		out.CommonConfig.GrpcService = nil
+		out.HttpService = httpService(l.URI, l.Cluster)
+	}
+	return out
 }
 
 // otlpBody reads a value as OTLP writes it; any other JSON is its text.

@@ -6,6 +6,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tracev3 "github.com/envoyproxy/go-control-plane/envoy/config/trace/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	detectorsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/tracers/opentelemetry/resource_detectors/v3"
 	tracingv3 "github.com/envoyproxy/go-control-plane/envoy/type/tracing/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/proto"
@@ -44,6 +45,11 @@ func percent(v *float64) *typev3.Percent {
 }
 
 func customTag(t ir.TraceTag) *tracingv3.CustomTag {
+	if t.Env != "" {
+		return &tracingv3.CustomTag{Tag: t.Name, Type: &tracingv3.CustomTag_Environment_{
+			Environment: &tracingv3.CustomTag_Environment{Name: t.Env},
+		}}
+	}
 	if t.Header != "" {
 		return &tracingv3.CustomTag{Tag: t.Name, Type: &tracingv3.CustomTag_RequestHeader{
 			RequestHeader: &tracingv3.CustomTag_Header{Name: t.Header, DefaultValue: t.Value},
@@ -85,13 +91,21 @@ func zipkin(z *ir.ZipkinTracer) *tracev3.ZipkinConfig {
 	return out
 }
 
+func httpService(uri, cluster string) *corev3.HttpService {
+	return &corev3.HttpService{HttpUri: &corev3.HttpUri{
+		Uri: uri, Timeout: durationpb.New(spansTimeout), HttpUpstreamType: &corev3.HttpUri_Cluster{Cluster: cluster},
+	}}
+}
+
 func otlpTracer(o *ir.OTLPTracer) *tracev3.OpenTelemetryConfig {
 	out := &tracev3.OpenTelemetryConfig{ServiceName: o.Service}
-	if o.URI != "" {
-		out.HttpService = &corev3.HttpService{HttpUri: &corev3.HttpUri{
-			Uri: o.URI, Timeout: durationpb.New(spansTimeout),
-			HttpUpstreamType: &corev3.HttpUri_Cluster{Cluster: o.Cluster},
+	if o.FromEnv {
+		out.ResourceDetectors = []*corev3.TypedExtensionConfig{{
+			Name: "envoy.tracers.opentelemetry.resource_detectors.environment", TypedConfig: pack(&detectorsv3.EnvironmentResourceDetectorConfig{}),
 		}}
+	}
+	if o.URI != "" {
+		out.HttpService = httpService(o.URI, o.Cluster)
 		return out
 	}
 	out.GrpcService = &corev3.GrpcService{TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{

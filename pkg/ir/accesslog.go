@@ -19,9 +19,10 @@ type AccessLog struct {
 	NotRoutes []string `json:"notRoutes,omitempty"`
 }
 
-// OTLPLog sends log records to a collector by gRPC.
+// OTLPLog sends log records to a collector.
 type OTLPLog struct {
 	Cluster    string            `json:"cluster"`
+	URI        string            `json:"uri,omitempty"` // for OTLP over HTTP; empty: gRPC
 	Body       json.RawMessage   `json:"body,omitempty"` // a value of OTLP, or any JSON
 	Attributes map[string]string `json:"attributes,omitempty"`
 	Resource   map[string]string `json:"resource,omitempty"`

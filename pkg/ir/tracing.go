@@ -20,6 +20,9 @@ type TraceTag struct {
 	Name   string `json:"name"`
 	Header string `json:"header,omitempty"`
 	Value  string `json:"value,omitempty"`
+	// Env is a variable of Envoy's environment that has the value, instead of the
+	// others. Without it the tag is left out.
+	Env string `json:"env,omitempty"`
 }
 
 // ZipkinTracer posts spans in one of Zipkin's formats.
@@ -44,4 +47,6 @@ type OTLPTracer struct {
 	Cluster string `json:"cluster"`
 	Service string `json:"service"`
 	URI     string `json:"uri,omitempty"` // for OTLP over HTTP; empty: gRPC
+	// FromEnv has OTEL_RESOURCE_ATTRIBUTES in Envoy's environment win over Service.
+	FromEnv bool `json:"fromEnv,omitempty"`
 }

@@ -74,6 +74,8 @@ type Hooks[S, C any] struct {
 	// It runs after Outbound, only for routes with a configuration of their own,
 	// which does not contain the one of the destination.
 	Route func(C, Dest, *ir.Route)
+	// RouteOf is Route for policies that need more than the destination.
+	RouteOf func(C, *Outbound, *ir.Route)
 	// Cluster writes the configuration for a backend into its cluster.
 	Cluster func(C, Dest, *ir.Cluster)
 	// Place says how the endpoints of a backend are arranged. Where no policy
@@ -83,6 +85,8 @@ type Hooks[S, C any] struct {
 	// Dataplane, which are then part of what tells audiences apart, and labels of
 	// endpoints, which Envoy is then told.
 	Labels func(C) Labels
+	// ReadsClient tells that Outbound or Route reads Outbound.Client.
+	ReadsClient bool
 	// Inbound writes the configuration of one inbound.
 	Inbound func(InboundRules[C], *Inbound)
 	// ClientTLS writes what rules for the whole mesh say about the TLS that its
@@ -112,24 +116,26 @@ type Hooks[S, C any] struct {
 // Def is one policy kind: its resource kind and its hooks with types erased.
 // Confs are held as pointers to C.
 type Def struct {
-	kind      *resource.Kind
-	to        []resource.Type
-	always    bool
-	bodies    func(spec any) bodies
-	merge     func([]item) any
-	zero      any
-	outbound  func(any, *Outbound)
-	route     func(any, Dest, *ir.Route)
-	cluster   func(any, Dest, *ir.Cluster)
-	place     func(any, *Placing)
-	labels    func(any) Labels
-	inbound   func([]*ruleEntry, *Inbound)
-	clientTLS func(any, *ir.TLSParams)
-	proxy     func(any, *Own)
-	served    func(any, *Inbound)
-	unknown   func(any, *Own)
-	needs     func(any, *Own)
-	resolve   func(any, func(*CollectorRef) *Collector) any
+	kind   *resource.Kind
+	to     []resource.Type
+	always bool
+	bodies func(spec any) bodies
+	merge  func([]item) any
+	zero   any
+	// readsClient: outbounds differ by what Labels names
+	readsClient bool
+	outbound    func(any, *Outbound)
+	route       func(any, *Outbound, *ir.Route)
+	cluster     func(any, Dest, *ir.Cluster)
+	place       func(any, *Placing)
+	labels      func(any) Labels
+	inbound     func([]*ruleEntry, *Inbound)
+	clientTLS   func(any, *ir.TLSParams)
+	proxy       func(any, *Own)
+	served      func(any, *Inbound)
+	unknown     func(any, *Own)
+	needs       func(any, *Own)
+	resolve     func(any, func(*CollectorRef) *Collector) any
 	// everywhere: spec.default stands in spec.to for the mesh, too
 	everywhere bool
 	reads      func(any, *Reads)
@@ -172,7 +178,7 @@ func Define[S, C any](names resource.Names, h Hooks[S, C]) *Def {
 			return fold(confs...)
 		}
 	}
-	d := &Def{to: h.To, always: h.Always, everywhere: h.Everywhere, zero: new(C)}
+	d := &Def{to: h.To, always: h.Always, everywhere: h.Everywhere, readsClient: h.ReadsClient, zero: new(C)}
 	d.kind = resource.Define[S, Status](resource.Kind{
 		Names: names,
 		Scope: resource.ScopeMesh,
@@ -206,7 +212,10 @@ func Define[S, C any](names resource.Names, h Hooks[S, C]) *Def {
 		d.outbound = func(c any, o *Outbound) { h.Outbound(*c.(*C), o) }
 	}
 	if h.Route != nil {
-		d.route = func(c any, to Dest, r *ir.Route) { h.Route(*c.(*C), to, r) }
+		d.route = func(c any, o *Outbound, r *ir.Route) { h.Route(*c.(*C), o.Dest, r) }
+	}
+	if h.RouteOf != nil {
+		d.route = func(c any, o *Outbound, r *ir.Route) { h.RouteOf(*c.(*C), o, r) }
 	}
 	if h.Place != nil {
 		d.place = func(c any, p *Placing) { h.Place(*c.(*C), p) }

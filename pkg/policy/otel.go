@@ -2,6 +2,8 @@ package policy
 
 import (
 	"cmp"
+	"net"
+	"strconv"
 	"strings"
 
 	"github.com/atoll-mesh/atoll/pkg/kind"
@@ -42,6 +44,16 @@ type Collector struct {
 // HTTPS tells whether the collector is called with TLS, which is what its port
 // says.
 func (c *Collector) HTTPS() bool { return c.HTTP && c.Port == 443 }
+
+// URI is where Envoy posts a signal by HTTP. A collector beside the proxy is
+// whoever its cluster leads to.
+func (c *Collector) URI(signal string) string {
+	scheme := "http"
+	if c.HTTPS() {
+		scheme = "https"
+	}
+	return scheme + "://" + net.JoinHostPort(cmp.Or(c.Address, "localhost"), strconv.FormatUint(uint64(c.Port), 10)) + c.Path + signal
+}
 
 // FindCollector returns the backend that a reference means: of several the
 // oldest, then the first by name. Nil: there is none.

@@ -104,7 +104,7 @@ func (r *OutboundRules) Digest(d Dest) Digest {
 		for _, e := range entries {
 			h.digest(e.digest)
 		}
-		if di.everywhere && di.labels != nil && len(entries) > 0 {
+		if di.readsClient && len(r.to.entries[di.pos]) > 0 {
 			for _, key := range r.to.labels.Client {
 				v, ok := r.client[key]
 				h.text(v).number(boolRank(ok))
@@ -154,7 +154,7 @@ func (r *OutboundRules) Outbound(o *Outbound) {
 				continue
 			}
 			if entries := r.to.forRoute(di, owner); entries != nil {
-				di.route(r.to.join(di, entries).conf, o.Dest, route)
+				di.route(r.to.join(di, entries).conf, o, route)
 			}
 		}
 	}

@@ -79,6 +79,9 @@ func (m *Matched) client() map[string]string {
 
 // label is what a proxy says of itself.
 func (p *Proxy) label(key string) (string, bool) {
+	if v, ok := p.Says[key]; ok {
+		return v, true
+	}
 	if v, ok := p.Tags[key]; ok {
 		return v, true
 	}

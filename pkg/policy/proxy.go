@@ -15,7 +15,28 @@ type Proxy struct {
 	// what kind of client a proxy is.
 	Tags    map[string]string
 	Gateway bool // delegated gateway: no inbounds, but policies for clients apply
+	// Says is what an agent can do, by the keys below. What clients share may
+	// depend on it as on labels.
+	Says map[string]string
 }
+
+// Keys of Proxy.Says, beside which no label can be named.
+const (
+	// SaysOTLP: the agent takes OTLP for collectors.
+	SaysOTLP = "agent:otlp"
+	// SaysLogPipe is where the agent takes lines for TCP backends.
+	SaysLogPipe = "agent:log-pipe"
+	// SaysService is the workload, unless Envoy's environment names it, so that
+	// configuration for all workloads can be the same: then it is AgentNames.
+	SaysService = "agent:service"
+)
+
+// AgentNames is the value of SaysService of proxies whose environment has
+// EnvWorkload and OTEL_RESOURCE_ATTRIBUTES.
+const AgentNames = "\x00"
+
+// EnvWorkload is the variable that has the KRI of the workload.
+const EnvWorkload = "ATOLL_WORKLOAD"
 
 // Section is one inbound, or one listener of a zone proxy.
 type Section struct {

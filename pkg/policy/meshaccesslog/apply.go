@@ -1,27 +1,45 @@
 package meshaccesslog
 
 import (
-	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/atoll-mesh/atoll/pkg/ir"
 	"github.com/atoll-mesh/atoll/pkg/policy"
+	"github.com/atoll-mesh/atoll/pkg/resource"
 )
 
+// labels of clients that are in what they write, or decide where it goes.
+func labels(c Conf) policy.Labels {
+	var l policy.Labels
+	for i := range c.Backends {
+		switch b := &c.Backends[i]; b.Type {
+		case TCP:
+			l.Client = append(l.Client, policy.SaysLogPipe)
+		case OpenTelemetry:
+			l.Client = append(l.Client, resource.LabelZone)
+			if b.OpenTelemetry != nil && b.OpenTelemetry.Collector != nil && b.OpenTelemetry.Collector.HTTP {
+				l.Client = append(l.Client, policy.SaysOTLP)
+			}
+		}
+	}
+	return l
+}
+
 func outbound(c Conf, o *policy.Outbound) {
-	l := shared(o.Dest)
+	l := ofClients(o)
 	for _, chain := range o.Listener.Chains {
-		c.toChain(chain, l, chain.HTTP != nil, sharedPipe)
+		c.toChain(chain, l, chain.HTTP != nil, o.Client[policy.SaysLogPipe])
 	}
 }
 
-// sharedPipe: the pipe of the agent is named after the proxy, which a layer that
-// many proxies share cannot know. Lines for TCP are written by the own layer.
-const sharedPipe = ""
+func route(c Conf, o *policy.Outbound, r *ir.Route) {
+	r.Logs = c.logs(ofClients(o), true, o.Client[policy.SaysLogPipe])
+}
 
-func route(c Conf, d policy.Dest, r *ir.Route) {
-	r.Logs = c.logs(shared(d), true, sharedPipe)
+func ofClients(o *policy.Outbound) line {
+	l := shared(o.Dest)
+	l.knownZone, l.agent = o.Client[resource.LabelZone], o.Client[policy.SaysOTLP] != ""
+	return l
 }
 
 func (c Conf) toChain(chain *ir.Chain, l line, http bool, pipe string) {
@@ -98,25 +116,18 @@ func unknown(c Conf, o *policy.Own) {
 func needs(c Conf, o *policy.Own) {
 	for i := range c.Backends {
 		t := c.Backends[i].OpenTelemetry
-		if t == nil || t.Collector == nil || t.Collector.HTTP {
+		if t == nil || t.Collector == nil {
 			continue
 		}
 		name := clusterName(t.Collector)
 		if slices.ContainsFunc(o.Clusters, func(x *ir.Cluster) bool { return x.Name == name }) {
 			continue
 		}
-		address := t.Collector.Address
-		if address == "" {
-			address = o.NodeAddress
+		if socket, ok := o.Export(t.Collector, policy.Logs, 0); ok {
+			o.Clusters = append(o.Clusters, policy.AgentCluster(name, socket))
+		} else {
+			o.Clusters = append(o.Clusters, o.CollectorCluster(name, t.Collector))
 		}
-		x := &ir.Cluster{
-			Name: name, Type: ir.StrictDNS, Protocol: ir.HTTP2, ConnectTimeout: new(5 * time.Second),
-			Endpoints: []ir.Endpoint{{Address: address, Port: t.Collector.Port}},
-		}
-		if _, err := netip.ParseAddr(address); err == nil {
-			x.Type = ir.Static
-		}
-		o.Clusters = append(o.Clusters, x)
 	}
 }
 

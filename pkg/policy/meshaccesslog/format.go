@@ -22,6 +22,9 @@ func ofNode(key string) string { return `%CEL(xds.node.metadata["` + key + `"])%
 type line struct {
 	mesh, zone, direction                  string
 	address, source, destination, workload string
+	// knownZone is the zone where the one above is left to Envoy.
+	knownZone string
+	agent     bool // takes what is for collectors
 }
 
 // shared is a line of proxies that send to a destination.
@@ -33,7 +36,10 @@ func shared(d policy.Dest) line {
 }
 
 func own(f *policy.Facts, direction string) line {
-	return line{mesh: f.Mesh, zone: f.Zone, direction: direction, address: f.Address, source: "unknown", destination: "unknown", workload: f.WorkloadKRI()}
+	return line{
+		mesh: f.Mesh, zone: f.Zone, knownZone: f.Zone, direction: direction, agent: f.Exports(),
+		address: f.Address, source: "unknown", destination: "unknown", workload: f.WorkloadKRI(),
+	}
 }
 
 func orUnknown(s string) string {
@@ -109,7 +115,7 @@ func (c Conf) logs(l line, http bool, pipe string) []ir.AccessLog {
 			out = append(out, fileLog(b.File.Path, b.File.Format, l, http))
 		case b.Type == TCP && b.TCP != nil && pipe != "":
 			out = append(out, tcpLog(pipe, b.TCP, l, http))
-		case b.Type == OpenTelemetry && b.OpenTelemetry != nil && b.OpenTelemetry.Collector != nil && !b.OpenTelemetry.Collector.HTTP:
+		case b.Type == OpenTelemetry && b.OpenTelemetry != nil && b.OpenTelemetry.Collector != nil:
 			out = append(out, b.OpenTelemetry.log(l, http))
 		}
 	}
@@ -151,21 +157,30 @@ func (o *OTelLog) log(l line, http bool) ir.AccessLog {
 		x.Body = []byte(l.replacer(inQuotes).Replace(string(*o.Body)))
 	}
 	for _, a := range o.Attributes {
-		if x.Attributes == nil {
-			x.Attributes = map[string]string{}
-		}
-		x.Attributes[string(a.Key)] = l.fill(a.Value)
+		put(&x.Attributes, string(a.Key), l.fill(a.Value))
 	}
-	// Attributes of the resource are no formats: what is not known here is left out.
-	for k, v := range map[string]string{"kuma.mesh": l.mesh, "kuma.zone": l.zone, "kuma.workload": l.workload} {
-		if v != "" && !strings.HasPrefix(v, "%") {
-			if x.Resource == nil {
-				x.Resource = map[string]string{}
-			}
-			x.Resource[k] = v
+	if c := o.Collector; c.HTTP && !l.agent {
+		x.URI = c.URI("/v1/logs")
+	}
+	// Attributes of the resource are no formats: where only Envoy knows the
+	// workload, it is an attribute of the record.
+	for k, v := range map[string]string{"kuma.mesh": l.mesh, "kuma.zone": l.knownZone, "kuma.workload": l.workload} {
+		switch _, given := x.Attributes[k]; {
+		case v == "":
+		case !strings.HasPrefix(v, "%"):
+			put(&x.Resource, k, v)
+		case !given:
+			put(&x.Attributes, k, v)
 		}
 	}
 	return ir.AccessLog{OTLP: x}
+}
+
+func put(m *map[string]string, k, v string) {
+	if *m == nil {
+		*m = map[string]string{}
+	}
+	(*m)[k] = v
 }
 
 // inQuotes writes a value into a string of a JSON document.

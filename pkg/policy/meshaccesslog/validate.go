@@ -113,21 +113,3 @@ func (f *Format) validate(errs *resource.FieldErrors, p string) {
 		}
 	}
 }
-
-func warnings(s *Spec) []string {
-	var out []string
-	add := func(p string, c Conf) {
-		for i, b := range c.Backends {
-			if b.Type == TCP {
-				out = append(out, fmt.Sprintf("%s.backends[%d]: backends of type Tcp have no effect yet", p, i))
-			}
-		}
-	}
-	for i, to := range s.To {
-		add(fmt.Sprintf("spec.to[%d].default", i), to.Default)
-	}
-	for i, r := range s.Rules {
-		add(fmt.Sprintf("spec.rules[%d].default", i), r.Default)
-	}
-	return out
-}

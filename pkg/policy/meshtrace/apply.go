@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/atoll-mesh/atoll/pkg/ir"
@@ -17,25 +18,37 @@ import (
 const connectTimeout = 5 * time.Second
 
 // labels of clients are in their spans, so that only those share configuration
-// which have the same.
+// which have the same. Where Envoy's environment names the workload, all share.
 func labels(c Conf) policy.Labels {
 	if len(c.Backends) == 0 {
 		return policy.Labels{}
 	}
-	return policy.Labels{Client: []string{resource.LabelWorkload, resource.LabelZone, resource.LabelNamespace}}
+	l := policy.Labels{Client: []string{resource.LabelZone, policy.SaysService}}
+	switch b := c.Backends[0]; {
+	case b.Type == Datadog: // which takes no name from the environment
+		l.Client = append(l.Client, resource.LabelWorkload)
+	case b.Type == OpenTelemetry && b.OpenTelemetry != nil && b.OpenTelemetry.Collector != nil && b.OpenTelemetry.Collector.HTTP:
+		l.Client = append(l.Client, policy.SaysOTLP)
+	}
+	return l
 }
 
 func outbound(c Conf, o *policy.Outbound) {
 	if o.Dest.Kind == policy.MeshExternalService {
 		return // the egress traces it
 	}
-	name := o.Client[resource.LabelWorkload]
-	zone := o.Client[resource.LabelZone]
-	beside := resource.KRI{Mesh: o.Dest.KRI.Mesh, Zone: zone, Namespace: o.Client[resource.LabelNamespace]}
+	name := o.Client[policy.SaysService]
 	w := who{
-		mesh: o.Dest.KRI.Mesh, zone: zone, workload: policy.WorkloadKRI(beside, name),
-		service: cmp.Or(name, "unknown"), split: "_OUTBOUND_" + o.Dest.KRI.Name,
+		mesh: o.Dest.KRI.Mesh, zone: o.Client[resource.LabelZone], agent: o.Client[policy.SaysOTLP] != "",
+		split: "_OUTBOUND_" + o.Dest.KRI.Name,
 	}
+	if name == policy.AgentNames {
+		w.environment = true
+		name = o.Client[resource.LabelWorkload]
+	} else if workload, kri, ok := strings.Cut(name, "\x00"); ok {
+		name, w.workload = workload, kri
+	}
+	w.service = cmp.Or(name, "unknown")
 	c.write(w, o.Listener)
 }
 
@@ -44,7 +57,7 @@ func served(c Conf, in *policy.Inbound) {
 	if f == nil {
 		return
 	}
-	w := who{mesh: f.Mesh, zone: f.Zone, workload: f.WorkloadKRI(), service: cmp.Or(f.Workload(), "unknown")}
+	w := who{mesh: f.Mesh, zone: f.Zone, workload: f.WorkloadKRI(), service: cmp.Or(f.Workload(), "unknown"), agent: f.Exports()}
 	if f.ZoneProxyOnly {
 		w.service = cmp.Or(f.Workload(), f.Name)
 	}
@@ -59,6 +72,9 @@ type who struct {
 	mesh, zone, workload string
 	service              string
 	split                string // ends the service where a backend wants several
+	// environment: Envoy's own has the workload, and the service for OTLP.
+	environment bool
+	agent       bool // takes what is for collectors
 }
 
 func (c Conf) write(w who, l *ir.Listener) {
@@ -93,15 +109,22 @@ func (c Conf) tracing(w who) *ir.Tracing {
 		t.Tags = append(t.Tags, tag)
 	}
 	for _, x := range []ir.TraceTag{
-		{Name: "kuma.mesh", Value: w.mesh}, {Name: "kuma.zone", Value: w.zone}, {Name: "kuma.workload", Value: w.workload},
+		{Name: "kuma.mesh", Value: w.mesh}, {Name: "kuma.zone", Value: w.zone}, w.workloadTag(),
 	} {
 		given := slices.ContainsFunc(c.Tags, func(t Tag) bool { return t.Name == x.Name })
-		if x.Value != "" && !given {
+		if x.Value+x.Env != "" && !given {
 			t.Tags = append(t.Tags, x)
 		}
 	}
 	c.Backends[0].write(w, t)
 	return t
+}
+
+func (w *who) workloadTag() ir.TraceTag {
+	if w.environment {
+		return ir.TraceTag{Name: "kuma.workload", Env: policy.EnvWorkload}
+	}
+	return ir.TraceTag{Name: "kuma.workload", Value: w.workload}
 }
 
 func share(v *policy.IntOrString) *float64 {
@@ -136,8 +159,8 @@ func (b *Backend) write(w who, t *ir.Tracing) {
 			t.Datadog.Service += w.split
 		}
 	case OpenTelemetry:
-		t.OTLP = &ir.OTLPTracer{Cluster: to.name, Service: w.service}
-		if c := b.OpenTelemetry.Collector; c.HTTP {
+		t.OTLP = &ir.OTLPTracer{Cluster: to.name, Service: w.service, FromEnv: w.environment}
+		if c := b.OpenTelemetry.Collector; c.HTTP && !w.agent {
 			t.OTLP.URI = to.url.String()
 		}
 	}
@@ -218,9 +241,17 @@ func proxy(c Conf, o *policy.Own) {
 	if len(c.Backends) == 0 {
 		return
 	}
-	if to := c.Backends[0].collector(o.NodeAddress); to != nil {
-		o.Clusters = append(o.Clusters, to.cluster())
+	to := c.Backends[0].collector(o.NodeAddress)
+	if to == nil {
+		return
 	}
+	if t := c.Backends[0].OpenTelemetry; c.Backends[0].Type == OpenTelemetry {
+		if socket, ok := o.Export(t.Collector, policy.Traces, 0); ok {
+			o.Clusters = append(o.Clusters, policy.AgentCluster(to.name, socket))
+			return
+		}
+	}
+	o.Clusters = append(o.Clusters, to.cluster())
 }
 
 // resolve looks the collector up.

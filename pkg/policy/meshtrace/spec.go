@@ -96,10 +96,11 @@ var Def = policy.Define(resource.Names{
 	HasStatus: true,
 	Validate:  validate,
 	// Clients of a destination trace it too.
-	Everywhere: true,
-	Labels:     labels,
-	Outbound:   outbound,
-	Served:     served,
-	Proxy:      proxy,
-	Resolve:    resolve,
+	Everywhere:  true,
+	Labels:      labels,
+	ReadsClient: true,
+	Outbound:    outbound,
+	Served:      served,
+	Proxy:       proxy,
+	Resolve:     resolve,
 })

@@ -3,6 +3,9 @@
 // after a #, followed by commands, one per line:
 //
 //	proxy LABELS SECTIONS    the proxy from now on: a=b,c=d and name:port,…
+//	agent ABILITY…           what its agent can do from now on: otlp takes what is
+//	                         for collectors, pipe takes lines for TCP, names puts
+//	                         the workload into Envoy's environment
 //	apply FILE…              add or replace the policies of a YAML file, and
 //	                         resources that they refer to
 //	delete TYPE NAME         remove a policy
@@ -71,6 +74,7 @@ type script struct {
 	defs     []*policy.Def
 	policies map[resource.ID]*resource.Object
 	client   *policy.Proxy
+	agent    []string
 }
 
 func (s *script) run() {
@@ -86,6 +90,9 @@ func (s *script) run() {
 		switch {
 		case f[0] == "proxy" && len(f) == 3:
 			s.proxy(f[1], f[2])
+		case f[0] == "agent":
+			s.agent = f[1:]
+			s.says()
 		case f[0] == "apply" && len(f) > 1:
 			for _, name := range f[1:] {
 				s.apply(name)
@@ -121,6 +128,7 @@ func (s *script) proxy(labels, sections string) {
 		meta.Labels[k] = v
 	}
 	s.client = &policy.Proxy{Meta: meta}
+	s.says()
 	for section := range strings.SplitSeq(sections, ",") {
 		name, port, ok := strings.Cut(section, ":")
 		if !ok {
@@ -131,6 +139,26 @@ func (s *script) proxy(labels, sections string) {
 			s.Fatal(err)
 		}
 		s.client.Sections = append(s.client.Sections, policy.Section{Name: name, Address: "127.0.0.1", Port: uint32(n)})
+	}
+}
+
+// says tells what the agent of the client can do.
+func (s *script) says() {
+	s.client.Says = map[string]string{}
+	if w := s.client.Meta.Labels[resource.LabelWorkload]; w != "" {
+		s.client.Says[policy.SaysService] = w + "\x00" + policy.WorkloadKRI(s.facts().KRI, w)
+	}
+	for _, ability := range s.agent {
+		switch ability {
+		case "otlp":
+			s.client.Says[policy.SaysOTLP] = "true"
+		case "pipe":
+			s.client.Says[policy.SaysLogPipe] = "/run/log.sock"
+		case "names":
+			s.client.Says[policy.SaysService] = policy.AgentNames
+		default:
+			s.Fatalf("no ability of an agent: %s", ability)
+		}
 	}
 }
 

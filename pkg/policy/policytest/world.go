@@ -172,12 +172,16 @@ func readable(v any) any {
 // facts of the proxy of the script.
 func (s *script) facts() *policy.Facts {
 	labels := s.client.Meta.Labels
-	return &policy.Facts{
+	f := &policy.Facts{
 		Mesh: "default", Zone: labels[resource.LabelZone], Name: "client", Address: "192.0.2.1", Labels: labels,
 		KRI:        resource.KRI{Short: "dp", Mesh: "default", Zone: labels[resource.LabelZone], Name: "client"},
 		Redirected: true, LogPipe: "/run/log.sock", MetricsSocket: "/run/metrics.sock", MetricsCert: "/etc/metrics.crt", MetricsKey: "/etc/metrics.key", Role: policy.RoleSidecar, ConfigSocket: "/run/config.sock",
 		NodeAddress: "192.0.2.100",
 	}
+	if s.client.Says[policy.SaysOTLP] != "" {
+		f.OTLPFolder = "/run"
+	}
+	return f
 }
 
 // own is a layer with the listeners that redirected connections come to.
