@@ -76,6 +76,9 @@ const (
 	featureOTLP               = "feature-otel-via-kuma-dp"
 	// featureLogDescriptor: the pipe for access logs is Envoy's descriptor 3.
 	featureLogDescriptor = "atoll-access-log-descriptor"
+	// featureNames: Envoy's environment has ATOLL_WORKLOAD, and the workload as
+	// service.name in OTEL_RESOURCE_ATTRIBUTES.
+	featureNames = "atoll-names-in-environment"
 	// featureReadinessBeside: readiness is answered on the Dataplane's address
 	// when that is a loopback address.
 	featureReadinessBeside = "atoll-readiness-beside-dataplane"
@@ -93,6 +96,7 @@ func (c *Config) features() []string {
 		{c.StrictInboundPorts, featureStrictInboundPorts},
 		{c.ReusePort, featureReusePort},
 		{true, featureLogPipe},
+		{true, featureNames},
 		{runtime.GOOS == "linux", featureLogDescriptor},
 		{c.OTLPPipe, featureOTLP},
 	} {

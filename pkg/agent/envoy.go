@@ -103,7 +103,7 @@ func (c *Config) args(bootstrap string) []string {
 // startEnvoy starts a process in a group of its own, so that a terminal's
 // interrupt reaches the agent alone, which then drains. It has inherited files as
 // its descriptors from 3 on.
-func startEnvoy(path string, args []string, inherited []*os.File, out, errs io.Writer) (*process, error) {
+func startEnvoy(path string, args []string, env []string, inherited []*os.File, out, errs io.Writer) (*process, error) {
 	p := &process{done: make(chan struct{})}
 	result := make(chan error)
 	go func() {
@@ -114,6 +114,7 @@ func startEnvoy(path string, args []string, inherited []*os.File, out, errs io.W
 		cmd := exec.Command(path, args...)
 		cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = out, errs, inherited
 		cmd.SysProcAttr = childAttributes()
+		cmd.Env = append(os.Environ(), env...)
 		if err := cmd.Start(); err != nil {
 			result <- fmt.Errorf("envoy could not be started: %w", err)
 			return

@@ -81,6 +81,10 @@ func Run(ctx context.Context, c Config, signals <-chan os.Signal, io Streams) er
 	if err != nil {
 		return err
 	}
+	names, err := c.names(answer.Bootstrap)
+	if err != nil {
+		return err
+	}
 	file := filepath.Join(workdir, "bootstrap.yaml")
 	if err := writePrivate(file, answer.Bootstrap); err != nil {
 		return err
@@ -105,7 +109,7 @@ func Run(ctx context.Context, c Config, signals <-chan os.Signal, io Streams) er
 	s := &supervisor{c: &c, admin: a, ready: ready, signals: signals, leave: func(ctx context.Context) error {
 		return c.leave(ctx, request, ca)
 	}, start: func() (*process, error) {
-		return startEnvoy(binary, c.args(file), watched.inherited(), io.Out, io.Err)
+		return startEnvoy(binary, c.args(file), names, watched.inherited(), io.Out, io.Err)
 	}}
 	return s.run(ctx)
 }
