@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -68,6 +69,9 @@ func (i *Identity) Labels() []string {
 	}
 	return i.templates.labels()
 }
+
+// Selector is the labels by which it selects Dataplanes, sorted.
+func (i *Identity) Selector() []string { return slices.Sorted(maps.Keys(i.labels)) }
 
 // CA is the one that issues its certificates.
 func (i *Identity) CA() (*CA, error) { return i.ca() }
