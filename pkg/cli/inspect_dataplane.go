@@ -24,7 +24,8 @@ func (a *app) inspectDataplaneCmd() *cobra.Command {
 		Long: `Show one proxy. By --type:
 
   policies     the policies that select it
-  rules        what they say, by inbound and by destination
+  rules        what they say, by inbound and by destination, the strongest policy
+               last; with -o wide each field with the policy it came from
   layout       what it listens on and what it can call
   config       the Envoy configuration that its zone makes for it
   config-dump  the configuration that the running Envoy has
@@ -46,7 +47,7 @@ is made as if the policies labelled kuma.io/effect=shadow were in force, and wit
 			if !slices.Contains(dataplaneViews, what) {
 				return failWith(exitUsage, "unknown --type %q; choose one of %s", what, strings.Join(dataplaneViews, ", "))
 			}
-			if err := a.checkOutput("jsonpath"); err != nil {
+			if err := a.checkOutput("wide", "jsonpath"); err != nil {
 				return err
 			}
 			cl, err := a.connect()
@@ -67,7 +68,7 @@ is made as if the policies labelled kuma.io/effect=shadow were in force, and wit
 				}
 			case "stats", "clusters":
 				path += "/" + what
-				if a.output != "table" {
+				if a.output != "table" && a.output != "wide" {
 					q.Set("format", "json")
 				}
 			case "config":
@@ -77,6 +78,11 @@ is made as if the policies labelled kuma.io/effect=shadow were in force, and wit
 				}
 				if len(include) > 0 {
 					q.Set("include", strings.Join(include, ","))
+				}
+			case "rules":
+				path += "/_rules"
+				if a.output == "wide" {
+					q.Set("include", "fields")
 				}
 			default:
 				path += "/_" + what
@@ -102,7 +108,7 @@ func (a *app) showDataplane(what string, b []byte) error {
 	switch kind, _, _ := strings.Cut(a.output, "="); {
 	case kind == "jsonpath":
 		return a.printPath(b)
-	case kind != "table":
+	case kind != "table" && kind != "wide":
 		return a.printJSON(b)
 	case what == "policies":
 		return a.policyTable(b)
@@ -141,6 +147,36 @@ func (a *app) policyTable(b []byte) error {
 	return a.printTable([]string{"POLICY", "NAME", "ZONE", "ORIGIN"}, rows)
 }
 
+// ruleField is where a field of a rule came from.
+type ruleField struct {
+	Path   string
+	Value  any
+	Policy string
+	Index  int `json:"ruleIndex"`
+}
+
+// fieldRows adds the fields of a rule to its row.
+func (a *app) fieldRows(rows [][]string, row []string, fields []ruleField) [][]string {
+	if a.output != "wide" {
+		return append(rows, row)
+	}
+	if len(fields) == 0 {
+		return append(rows, append(row, "-", "-", "-"))
+	}
+	for _, f := range fields {
+		from := "several"
+		if f.Policy != "" {
+			from = fmt.Sprintf("%s (item %d)", f.Policy, f.Index)
+		}
+		value, err := json.Marshal(f.Value)
+		if err != nil {
+			value = []byte("?")
+		}
+		rows = append(rows, append(slices.Clone(row), orDash(f.Path), string(value), from))
+	}
+	return rows
+}
+
 type ruleOrigins []struct {
 	Meta item `json:"resourceMeta"`
 }
@@ -157,8 +193,12 @@ func (a *app) ruleTable(b []byte) error {
 	var answer struct {
 		Rules []struct {
 			Type  string
-			Proxy *struct{ Origin []item } `json:"proxyRule"`
-			To    []struct {
+			Proxy *struct {
+				Origin []item
+				Fields []ruleField
+			} `json:"proxyRule"`
+			To []struct {
+				Fields  []ruleField
 				Origin  ruleOrigins
 				Meta    item   `json:"resourceMeta"`
 				Section string `json:"resourceSectionName"`
@@ -182,7 +222,7 @@ func (a *app) ruleTable(b []byte) error {
 			for _, o := range r.Proxy.Origin {
 				names = append(names, o.Name)
 			}
-			rows = append(rows, []string{r.Type, "the proxy", orDash(strings.Join(names, ", "))})
+			rows = a.fieldRows(rows, []string{r.Type, "the proxy", orDash(strings.Join(names, ", "))}, r.Proxy.Fields)
 		}
 		for _, in := range r.Inbound {
 			where := fmt.Sprintf("inbound %d", in.Inbound.Port)
@@ -190,7 +230,7 @@ func (a *app) ruleTable(b []byte) error {
 				where = fmt.Sprintf("inbound %s (%d)", in.Inbound.Name, in.Inbound.Port)
 			}
 			for _, rule := range in.Rules {
-				rows = append(rows, []string{r.Type, where, rule.Origin.String()})
+				rows = a.fieldRows(rows, []string{r.Type, where, rule.Origin.String()}, nil)
 			}
 		}
 		for _, to := range r.To {
@@ -198,8 +238,12 @@ func (a *app) ruleTable(b []byte) error {
 			if to.Section != "" {
 				where += ":" + to.Section
 			}
-			rows = append(rows, []string{r.Type, where, to.Origin.String()})
+			rows = a.fieldRows(rows, []string{r.Type, where, to.Origin.String()}, to.Fields)
 		}
 	}
-	return a.printTable([]string{"POLICY", "APPLIES TO", "FROM"}, rows)
+	header := []string{"POLICY", "APPLIES TO", "FROM"}
+	if a.output == "wide" {
+		header = append(header, "FIELD", "VALUE", "BECAUSE OF")
+	}
+	return a.printTable(header, rows)
 }

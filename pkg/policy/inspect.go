@@ -16,6 +16,7 @@ type Applied struct {
 	Type    resource.Type
 	Conf    any
 	Origins []Origin
+	items   []item
 }
 
 // AppliedTo is Applied for one key that policies name: a destination, one port
@@ -39,7 +40,7 @@ type AppliedRules struct {
 }
 
 func (di *defIndex) applied(m *merged) Applied {
-	return Applied{Type: di.kind.Type, Conf: m.conf, Origins: m.origins}
+	return Applied{Type: di.kind.Type, Conf: m.conf, Origins: m.origins, items: m.items}
 }
 
 // ProxyPolicies returns what configures the proxy as a whole, in order of

@@ -228,10 +228,11 @@ func (m *Matched) proxyConf(di *defIndex) *merged {
 type merged struct {
 	conf    any
 	origins []Origin
+	items   []item
 }
 
 func (di *defIndex) join(items []item) *merged {
-	out := &merged{conf: di.merge(items)}
+	out := &merged{conf: di.merge(items), items: items}
 	for _, it := range items {
 		out.origins = append(out.origins, it.Origin)
 	}

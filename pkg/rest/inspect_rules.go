@@ -24,7 +24,32 @@ func ruleOrigins(origins ...policy.Origin) []ruleOrigin {
 	return out
 }
 
+// ruleField says from which item of which policy a field came. An item of -1: of
+// no single one.
+type ruleField struct {
+	Path   string `json:"path"`
+	Value  any    `json:"value"`
+	Policy string `json:"policy,omitempty"` // KRI
+	Index  int    `json:"ruleIndex"`
+}
+
+func ruleFields(include bool, a policy.Applied) []ruleField {
+	if !include {
+		return nil
+	}
+	out := []ruleField{}
+	for _, f := range a.Fields() {
+		r := ruleField{Path: f.Path, Value: f.Value, Index: -1}
+		if f.Policy != nil {
+			r.Policy, r.Index = f.Policy.KRI().String(), f.Index
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
 type toRule struct {
+	Fields  []ruleField  `json:"fields,omitempty"` // where they came from; only if asked for
 	Conf    []any        `json:"conf"`
 	Origin  []ruleOrigin `json:"origin"`
 	Meta    metaBody     `json:"resourceMeta"`
@@ -49,8 +74,9 @@ type inboundRules struct {
 }
 
 type proxyRule struct {
-	Conf   any        `json:"conf"`
-	Origin []metaBody `json:"origin"`
+	Fields []ruleField `json:"fields,omitempty"`
+	Conf   any         `json:"conf"`
+	Origin []metaBody  `json:"origin"`
 }
 
 type inspectRule struct {
@@ -67,8 +93,16 @@ type httpMatch struct {
 }
 
 // rules is all that policies say about a proxy, by kind of policy, in order of
-// application.
-func (a *API) rules(p *inspected, _ *http.Request) (any, error) {
+// application. With ?include=fields it says of every merged field which policy it
+// came from.
+func (a *API) rules(p *inspected, req *http.Request) (any, error) {
+	fields := false
+	for _, v := range req.URL.Query()["include"] {
+		if v != "fields" {
+			return nil, badRequest("include: only fields can be included, got %q", v)
+		}
+		fields = true
+	}
 	of := map[resource.Type]*inspectRule{}
 	rule := func(t resource.Type) *inspectRule {
 		if of[t] == nil {
@@ -77,13 +111,13 @@ func (a *API) rules(p *inspected, _ *http.Request) (any, error) {
 		return of[t]
 	}
 	for _, got := range p.ProxyPolicies() {
-		r := &proxyRule{Conf: got.Conf, Origin: []metaBody{}}
+		r := &proxyRule{Conf: got.Conf, Origin: []metaBody{}, Fields: ruleFields(fields, got)}
 		for _, o := range got.Origins {
 			r.Origin = append(r.Origin, metaOf(o.Policy))
 		}
 		rule(got.Type).Proxy = r
 	}
-	matches := p.toRules(rule)
+	matches := p.toRules(rule, fields)
 	p.inboundRules(rule)
 
 	rules := []*inspectRule{}
@@ -101,7 +135,7 @@ func (a *API) rules(p *inspected, _ *http.Request) (any, error) {
 
 // toRules files what is said about destinations, and returns the different
 // matches of routes.
-func (p *inspected) toRules(rule func(resource.Type) *inspectRule) []httpMatch {
+func (p *inspected) toRules(rule func(resource.Type) *inspectRule, fields bool) []httpMatch {
 	mesh := p.s.Get(resource.ID{Type: kind.Mesh, Name: p.dp.Mesh})
 	hashes := map[string]any{}
 	for _, got := range p.Matched.ToRules(mesh.KRI(), p.api.destinations(p.seen, p.dp.Mesh)) {
@@ -122,7 +156,7 @@ func (p *inspected) toRules(rule func(resource.Type) *inspectRule) []httpMatch {
 		r := rule(got.Type)
 		r.To = append(r.To, toRule{
 			Conf: []any{got.Conf}, Origin: ruleOrigins(got.Origins...),
-			Meta: metaOf(named), Section: got.Resource.Section,
+			Meta: metaOf(named), Section: got.Resource.Section, Fields: ruleFields(fields, got.Applied),
 		})
 	}
 	out := make([]httpMatch, 0, len(hashes))

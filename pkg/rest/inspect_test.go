@@ -87,6 +87,15 @@ func TestRulesOfAProxy(t *testing.T) {
 	if rules := at(v, "rules", 1, "inboundRules", 0, "rules").([]any); len(rules) != 1 {
 		t.Errorf("a policy for show only is among the rules: %v", rules)
 	}
+	if got := at(v, "rules", 1, "toResourceRules", 0, "fields"); got != nil {
+		t.Errorf("fields that nobody asked for: %v", got)
+	}
+	v = w.decoded(webProxy + "_rules?include=fields")
+	same("http.requestTimeout", "rules", 1, "toResourceRules", 0, "fields", 0, "path")
+	same("9s", "rules", 1, "toResourceRules", 0, "fields", 0, "value")
+	same("kri_mt_default___all_", "rules", 1, "toResourceRules", 0, "fields", 0, "policy")
+	same(0.0, "rules", 1, "toResourceRules", 0, "fields", 0, "ruleIndex")
+	w.wantStatus(w.get(webProxy+"_rules?include=all"), 400)
 }
 
 func TestPoliciesOfRoutes(t *testing.T) {

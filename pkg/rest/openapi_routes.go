@@ -169,7 +169,9 @@ var inspections = map[string]operationDoc{
 		"resource!", metaShape,
 		"httpMatches!", arrayOf(members("hash!", text(""), "match!", anything)),
 		"rules!", arrayOf(object{"type": "object", "required": []string{"type", "toResourceRules", "inboundRules", "warnings"}}),
-	)},
+	), query: []object{
+		queryParameter("include", "string", "fields: of every merged field, which policy it came from."),
+	}},
 	"_policies": {summary: "What configures the proxy as a whole.", tag: "Inspect", answer: members("policies!", arrayOf(
 		members("kind!", text(""), "conf!", anything, "origins!", kriList),
 	))},
