@@ -3,7 +3,6 @@ package cp
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"strings"
 
 	systemv1 "github.com/atoll-mesh/atoll/api/kuma/system/v1alpha1"
@@ -13,6 +12,7 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/identity"
 	"github.com/atoll-mesh/atoll/pkg/kds"
 	"github.com/atoll-mesh/atoll/pkg/kind"
+	"github.com/atoll-mesh/atoll/pkg/replica"
 	"github.com/atoll-mesh/atoll/pkg/resource"
 	"github.com/atoll-mesh/atoll/pkg/rest"
 	"github.com/atoll-mesh/atoll/pkg/view"
@@ -26,8 +26,8 @@ func (p *plane) compileInputs() compile.Inputs {
 	}
 }
 
-// ofZone has REST know and ask the proxies that a server serves.
-func ofZone(dp *dpserver.Server, site resource.Site) func(*rest.Config) {
+// ofZone has REST know the proxies of a zone, and ask them.
+func ofZone(ask asker, site resource.Site) func(*rest.Config) {
 	return func(c *rest.Config) {
 		c.ProxyInfo = dpserver.InfoOf
 		c.SpiffeID = func(s *view.Snapshot, o *resource.Object) string {
@@ -42,36 +42,26 @@ func ofZone(dp *dpserver.Server, site resource.Site) func(*rest.Config) {
 			return id
 		}
 		c.AskProxy = func(ctx context.Context, o *resource.Object, q rest.ProxyQuestion) ([]byte, error) {
-			switch q.Ask {
-			case rest.AskConfig:
-				return dp.ConfigDump(ctx, o.ID, q.IncludeEDS)
-			case rest.AskStats:
-				return dp.Stats(ctx, o.ID, q.UsedOnly, q.JSON)
-			}
-			return dp.Clusters(ctx, o.ID, q.JSON)
+			return ask(ctx, replica.Question{
+				Ask: q.Ask, Type: string(o.Type), Mesh: o.Mesh, Name: o.Name,
+				IncludeEDS: q.IncludeEDS, UsedOnly: q.UsedOnly, JSON: q.JSON,
+			})
 		}
 	}
 }
 
 // ofGlobal has REST ask proxies through their zones.
-func ofGlobal(g *kds.Global, v *view.View) func(*rest.Config) {
+func ofGlobal(ask asker, v *view.View) func(*rest.Config) {
 	return func(c *rest.Config) {
 		c.AskProxy = func(ctx context.Context, o *resource.Object, q rest.ProxyQuestion) ([]byte, error) {
 			zone := o.Zone()
 			if zone == "" {
 				zone, _, _ = strings.Cut(o.Name, ".")
 			}
-			question := kds.AdminQuestion{
-				Type: string(o.Type), Mesh: o.Mesh, Name: nameInZone(v.Snapshot(), zone, o),
+			return ask(ctx, replica.Question{
+				Ask: q.Ask, Zone: zone, Type: string(o.Type), Mesh: o.Mesh, Name: nameInZone(v.Snapshot(), zone, o),
 				IncludeEDS: q.IncludeEDS, UsedOnly: q.UsedOnly, JSON: q.JSON,
-			}
-			switch q.Ask {
-			case rest.AskConfig:
-				return g.AskConfig(ctx, zone, question)
-			case rest.AskStats:
-				return g.AskStats(ctx, zone, question)
-			}
-			return g.AskClusters(ctx, zone, question)
+			})
 		}
 	}
 }
@@ -101,34 +91,13 @@ func nameInZone(s *view.Snapshot, zone string, o *resource.Object) string {
 }
 
 // answering has a zone answer the global's questions about proxies.
-func answering(dp *dpserver.Server) *kds.Admin {
-	id := func(q kds.AdminQuestion) (resource.ID, error) {
-		if q.Type != "" && q.Type != string(kind.Dataplane) {
-			return resource.ID{}, fmt.Errorf("%s: only resources of type Dataplane have a proxy to ask", q.Type)
+func answering(ask asker) *kds.Admin {
+	about := func(what string) func(context.Context, kds.AdminQuestion) ([]byte, error) {
+		return func(ctx context.Context, q kds.AdminQuestion) ([]byte, error) {
+			return ask(ctx, replica.Question{
+				Ask: what, Type: q.Type, Mesh: q.Mesh, Name: q.Name, IncludeEDS: q.IncludeEDS, UsedOnly: q.UsedOnly, JSON: q.JSON,
+			})
 		}
-		return resource.ID{Type: kind.Dataplane, Mesh: q.Mesh, Name: q.Name}, nil
 	}
-	return &kds.Admin{
-		Config: func(ctx context.Context, q kds.AdminQuestion) ([]byte, error) {
-			proxy, err := id(q)
-			if err != nil {
-				return nil, err
-			}
-			return dp.ConfigDump(ctx, proxy, q.IncludeEDS)
-		},
-		Stats: func(ctx context.Context, q kds.AdminQuestion) ([]byte, error) {
-			proxy, err := id(q)
-			if err != nil {
-				return nil, err
-			}
-			return dp.Stats(ctx, proxy, q.UsedOnly, q.JSON)
-		},
-		Clusters: func(ctx context.Context, q kds.AdminQuestion) ([]byte, error) {
-			proxy, err := id(q)
-			if err != nil {
-				return nil, err
-			}
-			return dp.Clusters(ctx, proxy, q.JSON)
-		},
-	}
+	return &kds.Admin{Config: about(rest.AskConfig), Stats: about(rest.AskStats), Clusters: about(rest.AskClusters)}
 }

@@ -34,7 +34,17 @@ func (p *plane) runGlobal(run runFunc) error {
 	} else {
 		p.log.Warn("zones are not asked who they are; set multizone.global.kds.auth.type to zoneToken")
 	}
-	global := kds.NewGlobal(gc)
+	var global *kds.Global
+	ask := askingZones(func() *kds.Global { return global })
+	peers, err := p.replicas(ask)
+	if err != nil {
+		return err
+	}
+	if peers != nil {
+		gc.Instances = peers.Others
+	}
+	global = kds.NewGlobal(gc)
+	runReplicas(run, peers)
 	options := global.ServerOptions()
 	if c.TLSEnabled {
 		tls, err := c.ServerTLS()
@@ -55,7 +65,7 @@ func (p *plane) runGlobal(run runFunc) error {
 		return server.Serve(listener)
 	})
 	run("insights of zones", global.Run)
-	if err := p.serveAPI(run, global.Status, ofGlobal(global, p.view)); err != nil {
+	if err := p.serveAPI(run, global.Status, ofGlobal(through(peers, ask), p.view)); err != nil {
 		return err
 	}
 	notices := p.notices()
@@ -65,7 +75,7 @@ func (p *plane) runGlobal(run runFunc) error {
 	}
 	run("leader", func(ctx context.Context) error {
 		return p.lead(ctx, func(ctx context.Context) error {
-			return together(ctx, func(ctx context.Context) error { return control.Run(ctx, p.controlConfig(ranges{})) }, p.drains(global), notices, hooks, p.history().Run, p.reseal)
+			return together(ctx, func(ctx context.Context) error { return control.Run(ctx, p.controlConfig(ranges{})) }, p.drains(global), bury(peers, global.EndOf), notices, hooks, p.history().Run, p.reseal)
 		})
 	})
 	return nil

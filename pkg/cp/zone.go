@@ -41,11 +41,18 @@ func (p *plane) runZone(run runFunc) error {
 	}
 	run("server for proxies", dp.Run)
 
-	sync, zoneSync, err := p.zoneSync(answering(dp))
+	ask := askingProxies(dp)
+	peers, err := p.replicas(ask)
 	if err != nil {
 		return err
 	}
-	if err := p.serveAPI(run, zoneSync, ofZone(dp, p.site)); err != nil {
+	runReplicas(run, peers)
+	ask = through(peers, ask)
+	sync, zoneSync, err := p.zoneSync(answering(ask))
+	if err != nil {
+		return err
+	}
+	if err := p.serveAPI(run, zoneSync, ofZone(ask, p.site)); err != nil {
 		return err
 	}
 	if err := p.serveAssignments(run); err != nil {
@@ -61,7 +68,7 @@ func (p *plane) runZone(run runFunc) error {
 			return together(ctx, notices, hooks, func(ctx context.Context) error { return control.Run(ctx, p.controlConfig(ranges)) },
 				func(ctx context.Context) error {
 					return liveness.Run(ctx, liveness.Config{View: p.view, Store: p.store, Log: p.log})
-				}, sync, p.history().Run, p.reseal)
+				}, bury(peers, dp.EndOf), sync, p.history().Run, p.reseal)
 		})
 	})
 	return nil

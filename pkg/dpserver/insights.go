@@ -41,6 +41,13 @@ func (w *writer) ops(snap *view.Snapshot, id resource.ID, c *change) ([]store.Op
 	if c.stale {
 		w.closeOthers(next, true)
 	}
+	if c.dead != "" {
+		for _, x := range next.Subscriptions {
+			if x.DisconnectTime == nil && x.ControlPlaneInstanceId == c.dead {
+				x.DisconnectTime = timestamppb.Now()
+			}
+		}
+	}
 	for _, s := range c.sessions {
 		w.merge(next, s)
 	}

@@ -154,6 +154,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	background.Go(func() { s.blame.run(writerCtx) })
 	if s.cfg.Exclusive {
 		background.Go(func() { s.endStale(ctx) })
+	} else {
+		background.Go(func() { s.heal(ctx) })
 	}
 
 	web := &http.Server{

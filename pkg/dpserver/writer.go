@@ -50,6 +50,7 @@ type change struct {
 	register *registration
 	sessions []*session // whose subscriptions changed, oldest first
 	stale    bool       // end subscriptions that an earlier run left open
+	dead     string     // end those that this instance left open
 	// removed, when set, deletes Dataplane and insight and is then called.
 	removed func()
 }
@@ -216,6 +217,9 @@ func (w *writer) putBack(ids []resource.ID, batch map[resource.ID]*change) {
 		}
 		newer.sessions = old.sessions
 		newer.stale = newer.stale || old.stale
+		if newer.dead == "" {
+			newer.dead = old.dead
+		}
 		if newer.removed == nil {
 			newer.removed = old.removed
 		}

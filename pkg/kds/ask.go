@@ -2,6 +2,7 @@ package kds
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -118,6 +119,9 @@ func (g *Global) AskClusters(ctx context.Context, zone string, q AdminQuestion) 
 	return g.ask(ctx, zone, streamClusters, q)
 }
 
+// ErrElsewhere says that a zone is connected to another replica of this global.
+var ErrElsewhere = errors.New("the zone is not connected here")
+
 func (g *Global) ask(ctx context.Context, zone string, stream streamName, q AdminQuestion) ([]byte, error) {
 	if a := g.askers.get(askerKey{zone, stream}); a != nil {
 		return a.ask(ctx, q)
@@ -131,7 +135,7 @@ func (g *Global) ask(ctx context.Context, zone string, stream streamName, q Admi
 		return nil, fmt.Errorf("zone %s is offline", zone)
 	}
 	if by := holder(insight.GetKdsStreams(), stream); by != "" && by != g.cfg.InstanceID {
-		return nil, fmt.Errorf("zone %s is connected to another instance of this global, %s; ask that one", zone, by)
+		return nil, fmt.Errorf("zone %s is connected to another instance of this global, %s, which cannot be asked: %w", zone, by, ErrElsewhere)
 	}
 	return nil, fmt.Errorf("zone %s has no stream %s to this global; its control plane may be too old", zone, stream)
 }

@@ -152,6 +152,12 @@ func (g *Global) Run(ctx context.Context) error {
 	return g.insights.run(ctx, live)
 }
 
+// EndOf ends the connections of zones to another replica of this global, which is
+// gone and can no longer do so.
+func (g *Global) EndOf(ctx context.Context, instance string) error {
+	return g.insights.endOf(ctx, instance)
+}
+
 // Status is how far a zone and this global are in step now. It is nil for zones
 // that are not connected to this process.
 func (g *Global) Status(zone string) *systemv1.ZoneSync { return g.insights.sync(zone) }

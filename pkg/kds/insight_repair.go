@@ -50,6 +50,31 @@ func (in *insights) withoutDead(old *resource.Object, live map[string]bool) (*re
 	return old.Kind.New(resource.Meta{ID: old.ID, Labels: old.Labels}, i, nil)
 }
 
+// endOf ends the connections that one other process, which is gone, left open.
+func (in *insights) endOf(ctx context.Context, instance string) error {
+	live := map[string]bool{}
+	for o := range in.view.Snapshot().List(kind.ZoneInsight, "") {
+		open := false
+		for _, s := range resource.SpecOf[systemv1.ZoneInsight](o).GetSubscriptions() {
+			live[s.GetGlobalInstanceId()] = s.GetGlobalInstanceId() != instance
+			open = open || s.DisconnectTime == nil && s.GetGlobalInstanceId() == instance
+		}
+		if !open {
+			continue
+		}
+		_, err := view.Edit(ctx, in.view, in.store, o.ID, auth.ControlPlaneName, func(old *resource.Object) (*resource.Object, error) {
+			if old == nil {
+				return nil, nil
+			}
+			return in.withoutDead(old, live)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (in *insights) isOpen(zone, id string) bool {
 	in.mu.Lock()
 	defer in.mu.Unlock()

@@ -43,6 +43,7 @@ var rules = []rule{
 	{"pkg/drain", []string{"pkg/view", "pkg/store", "pkg/kind", "pkg/resource", "api"}, "what would break, and who is connected, is handed down"},
 	{"pkg/notice", []string{"pkg/view", "pkg/store", "pkg/kind", "pkg/resource", "api"}, "what would break is handed down"},
 	{"pkg/webhook", []string{"pkg/notice", "pkg/view", "pkg/store", "pkg/kind", "pkg/resource", "api"}, ""},
+	{"pkg/replica", []string{"pkg/store", "pkg/view", "pkg/resource", "pkg/kind", "api"}, "replicas know of each other, not of what they are asked"},
 	{"pkg/failover", []string{"pkg/compile", "pkg/view", "pkg/topology", "pkg/policy", "pkg/identity", "pkg/ir", "pkg/resource", "pkg/kind", "pkg/store", "api"}, "gaps are functions of resources"},
 	{"pkg/mads", []string{"pkg/view", "pkg/policy", "pkg/resource", "pkg/kind", "pkg/store", "api"}, "who is scraped follows from resources"},
 	{"pkg/rest", []string{"pkg/failover", "pkg/notice", "pkg/view", "pkg/store", "pkg/auth", "pkg/compile", "pkg/policy", "pkg/kind", "pkg/resource", "pkg/config", "pkg/topology", "api"}, ""},

@@ -1,0 +1,142 @@
+package replica
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+)
+
+const (
+	askPath     = "/ask"
+	askTimeout  = 15 * time.Second // more than a proxy or a zone has
+	dialTimeout = 2 * time.Second  // replicas are near; one that is gone holds nobody up
+	stopTimeout = 2 * time.Second
+	maxQuestion = 64 << 10
+	maxAnswer   = 64 << 20 // a configuration with thousands of destinations
+)
+
+// serve answers the questions of others.
+func (r *Replica) serve(ctx context.Context, a *authority) error {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST "+askPath, r.answer)
+	s := &http.Server{
+		Handler: mux, TLSConfig: a.server(),
+		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute,
+		ErrorLog: slog.NewLogLogger(r.cfg.Log.Handler(), slog.LevelDebug),
+	}
+	stop := context.AfterFunc(ctx, func() {
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+		defer cancel()
+		if s.Shutdown(end) != nil {
+			s.Close()
+		}
+	})
+	defer stop()
+	err := s.ServeTLS(r.cfg.Listener, "", "")
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("the server for other replicas (interCp.server.port): %w", err)
+}
+
+func (r *Replica) answer(w http.ResponseWriter, req *http.Request) {
+	var q Question
+	if err := json.NewDecoder(io.LimitReader(req.Body, maxQuestion)).Decode(&q); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	ctx, cancel := context.WithTimeout(req.Context(), askTimeout)
+	defer cancel()
+	b, err := r.cfg.Answer(ctx, q)
+	switch {
+	case errors.Is(err, ErrElsewhere):
+		http.Error(w, err.Error(), http.StatusMisdirectedRequest)
+	case err != nil:
+		http.Error(w, err.Error(), http.StatusBadGateway)
+	default:
+		_, _ = w.Write(b)
+	}
+}
+
+// Ask answers a question by itself, or has the replica answer that can. The error
+// is text for whoever asks.
+func (r *Replica) Ask(ctx context.Context, q Question) ([]byte, error) {
+	b, here := r.cfg.Answer(ctx, q)
+	if !errors.Is(here, ErrElsewhere) {
+		return b, here
+	}
+	others := r.others()
+	if len(others) == 0 {
+		return nil, here
+	}
+	var a *authority
+	select {
+	case a = <-r.secret:
+		r.secret <- a
+	default:
+		return nil, here // this replica has only just started
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	client := &http.Client{Transport: &http.Transport{
+		TLSClientConfig: a.client(), DisableKeepAlives: true, ForceAttemptHTTP2: false,
+		DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext,
+	}}
+	type reply struct {
+		body []byte
+		err  error
+	}
+	replies := make(chan reply, len(others))
+	for _, e := range others {
+		go func() {
+			body, err := ask(ctx, client, e, q)
+			replies <- reply{body, err}
+		}()
+	}
+	failed := here
+	for range others {
+		switch got := <-replies; {
+		case got.err == nil:
+			return got.body, nil
+		case !errors.Is(got.err, ErrElsewhere):
+			failed = got.err
+		}
+	}
+	return nil, failed
+}
+
+// ask asks one replica.
+func ask(ctx context.Context, client *http.Client, e entry, q Question) ([]byte, error) {
+	body, err := json.Marshal(q)
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+e.Address+askPath, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("the replica %s does not answer: %w", e.ID, err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("the answer of the replica %s broke off: %w", e.ID, err)
+	case len(b) > maxAnswer:
+		return nil, fmt.Errorf("the answer of the replica %s is longer than %d bytes", e.ID, maxAnswer)
+	case resp.StatusCode == http.StatusMisdirectedRequest:
+		return nil, ErrElsewhere
+	case resp.StatusCode != http.StatusOK:
+		return nil, errors.New(string(bytes.TrimSpace(b)))
+	}
+	return b, nil
+}
