@@ -32,7 +32,7 @@ func testCutOffDatabase(t *testing.T) {
 	t.Cleanup(func() { pg.Close() })
 	cable := newRelay(t, fmt.Sprintf("%s:%d", pg.Host(), pg.Port()))
 	db := clustertest.Database(pg)
-	host, port, _ := strings.Cut(cable.address(), ":")
+	host, port, _ := strings.Cut(cable.Address(), ":")
 	db.Host = host
 	if db.Port, err = strconv.Atoi(port); err != nil {
 		t.Fatal(err)

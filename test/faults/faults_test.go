@@ -21,13 +21,13 @@ import (
 // TestFaults lets one world live through one fault after the other.
 func TestFaults(t *testing.T) {
 	t.Parallel()
-	var cable *relay // between west and the global
+	var cable *cluster.Relay // between west and the global
 	w := clustertest.Start(t, clustertest.Options{Zone: func(t testing.TB, name string, global *cluster.ControlPlane) []string {
 		if name != "west" {
 			return nil
 		}
 		cable = newRelay(t, fmt.Sprintf("127.0.0.1:%d", global.KDSPort))
-		return []string{"ATOLL_MULTIZONE_ZONE_GLOBAL_ADDRESS=grpcs://" + cable.address()}
+		return []string{"ATOLL_MULTIZONE_ZONE_GLOBAL_ADDRESS=grpcs://" + cable.Address()}
 	}})
 	w.MustApply(t, w.Global, clustertest.Route("canary", "start", 1, 1, false))
 	for _, z := range w.Zones() {
@@ -187,7 +187,7 @@ func killEnvoys(s *scenario) {
 
 // cutOff pulls the cable between a zone and the global, without a word to
 // either. The zone can still be changed.
-func cutOff(s *scenario, cable *relay) {
+func cutOff(s *scenario, cable *cluster.Relay) {
 	cable.Cut()
 	west := s.w.West
 	ctx, cancel := context.WithTimeout(s.Context(), 20*time.Second)

@@ -36,7 +36,7 @@ func testReplicas(t *testing.T) {
 	}
 	kds := func(g *cluster.ControlPlane) string { return fmt.Sprintf("127.0.0.1:%d", g.KDSPort) }
 	balancer := newRelay(t, kds(first))
-	zone, err := c.FederatedZone(ctx, first, "east", "ATOLL_MULTIZONE_ZONE_GLOBAL_ADDRESS=grpcs://"+balancer.address())
+	zone, err := c.FederatedZone(ctx, first, "east", "ATOLL_MULTIZONE_ZONE_GLOBAL_ADDRESS=grpcs://"+balancer.Address())
 	if err != nil {
 		t.Fatal(err)
 	}
