@@ -54,7 +54,7 @@ func TestReplicasAskEachOther(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := c.Proxy(ctx, holder, survivor, cluster.ProxySpec{Mesh: clustertest.Mesh, Name: "web-1"}); err != nil {
+	if _, err := c.Proxy(ctx, holder, global, cluster.ProxySpec{Mesh: clustertest.Mesh, Name: "web-1"}); err != nil {
 		t.Fatal(err)
 	}
 
