@@ -180,6 +180,9 @@ type History struct {
 type Encryption struct {
 	Key     Secret `json:"key"`
 	KeyFile string `json:"keyFile"` // read again when it changes
+	// Generate makes a key for an embedded database that has none, in a file
+	// beside it with the suffix .key.
+	Generate bool `json:"generate"`
 }
 
 // SQLite is the embedded store.

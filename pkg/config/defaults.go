@@ -33,6 +33,7 @@ func Default() *Config {
 			},
 			Kubernetes: KubernetesStore{SystemNamespace: "kuma-system"},
 			History:    History{Revisions: 10_000, Age: d(30 * 24 * time.Hour)},
+			Encryption: Encryption{Generate: true},
 		},
 		APIServer: APIServer{
 			CORSAllowedDomains: []string{},

@@ -26,11 +26,7 @@ func openStore(ctx context.Context, cfg *config.Config, log *slog.Logger) (store
 	case config.StoreMemory:
 		return memory.Open(), nil
 	case config.StoreSQLite:
-		path := cfg.Store.SQLite.Path
-		if !filepath.IsAbs(path) {
-			path = filepath.Join(cfg.General.WorkDir, path)
-		}
-		return sqlite.Open(ctx, path, sqlite.Options{})
+		return sqlite.Open(ctx, sqlitePath(cfg), sqlite.Options{})
 	case config.StorePostgres:
 		pg := postgresConfig(&cfg.Store.Postgres)
 		pg.Log = log
@@ -52,6 +48,14 @@ func openStore(ctx context.Context, cfg *config.Config, log *slog.Logger) (store
 	}
 	return nil, fmt.Errorf("store.type: %q is not supported; choose %s, %s or %s",
 		cfg.Store.Type, config.StoreSQLite, config.StorePostgres, config.StoreMemory)
+}
+
+// sqlitePath is the file of the embedded database.
+func sqlitePath(cfg *config.Config) string {
+	if path := cfg.Store.SQLite.Path; filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(cfg.General.WorkDir, cfg.Store.SQLite.Path)
 }
 
 // postgresConfig translates the settings of the database.

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -112,6 +114,39 @@ func NewFileRing(path string) (*Ring, error) {
 		return nil, err
 	}
 	return r, nil
+}
+
+// MakeFile writes a new key to a file that must not exist, for its owner only, and
+// makes it durable.
+func MakeFile(path string) error {
+	raw := make([]byte, keyBytes)
+	if _, err := rand.Read(raw); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	// Under another name first: half a key would be worse than none.
+	temp := path + ".new"
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(f, "# Encrypts the secrets in the database beside it. Without this file they are lost.\n%s\n", base64.StdEncoding.EncodeToString(raw))
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(temp, path); err != nil { // unlike a rename it replaces nothing
+		return errors.Join(err, os.Remove(temp))
+	}
+	if err := os.Remove(temp); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // Keys are those in use now.

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -13,6 +15,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/atoll-mesh/atoll/pkg/resource"
 	"github.com/atoll-mesh/atoll/pkg/store"
@@ -261,6 +265,43 @@ func TestSQLiteFileHasNoClearValue(t *testing.T) {
 	}
 }
 
+// dump reads every column of every table, as pg_dump does, and fails when one
+// holds the value.
+func dump(t *testing.T, srv *pgtemp.Server) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), fmt.Sprintf("host=%s port=%d user=%s password=%s dbname=%s sslmode=disable", srv.Host(), srv.Port(), srv.User(), srv.Password(), srv.DBName()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	texts := func(query string) []string {
+		rows, err := conn.Query(t.Context(), query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	tables := texts(`SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')`)
+	rows := 0
+	for _, table := range tables {
+		for _, row := range texts(`SELECT to_jsonb(t)::text FROM ` + table + ` t`) {
+			rows++
+			for _, form := range []string{value, hex.EncodeToString([]byte(value)), base64.StdEncoding.EncodeToString([]byte(value))} {
+				if strings.Contains(row, form) {
+					t.Errorf("%s holds the value: %s", table, row)
+				}
+			}
+		}
+	}
+	if rows < 4 {
+		t.Errorf("%d rows in %v", rows, tables)
+	}
+}
+
 func TestPostgresFilesHaveNoClearValue(t *testing.T) {
 	parent, err := os.MkdirTemp("", "atoll-sealed-")
 	if err == nil {
@@ -288,6 +329,7 @@ func TestPostgresFilesHaveNoClearValue(t *testing.T) {
 	if got, err := read(t, st); got != value+"2" || err != nil {
 		t.Errorf("%q, %v", got, err)
 	}
+	dump(t, srv)
 	if err := inner.Scrub(t.Context()); err != nil { // also writes the tables out
 		t.Fatal(err)
 	}

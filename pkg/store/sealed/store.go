@@ -144,6 +144,23 @@ func openRecord(keys *Keys, r store.Record) (store.Record, error) {
 	return r, nil
 }
 
+// IsSealed tells whether st holds a record that is sealed with some key.
+func IsSealed(ctx context.Context, st store.Store) (bool, error) {
+	rows, _, err := st.Snapshot(ctx)
+	if err != nil {
+		return false, err
+	}
+	for r, err := range rows {
+		if err != nil {
+			return false, err
+		}
+		if _, sealed := isSealed(r.Spec); sealed {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 // Check opens every sealed record and returns the first error: a control plane
 // that lacks a key must not start and take secrets for gone.
 func (s *Store) Check(ctx context.Context) error {
