@@ -31,6 +31,7 @@ type summary struct {
 	used          time.Duration  // from ready to the first answer of what was away
 	twice         int
 	errs          map[string]int
+	when          map[int]int // failures by second since the fault
 }
 
 // marks are the moments of one fault.
@@ -38,7 +39,7 @@ type marks struct{ fault, back, ready time.Time }
 
 // summarize looks at the outcomes of a load. lost tells what the fault took away.
 func summarize(all []cluster.Outcome, m marks, home string, lost func(who string) bool) *summary {
-	s := &summary{shares: map[string]int{}, errs: map[string]int{}, used: -1}
+	s := &summary{shares: map[string]int{}, errs: map[string]int{}, when: map[int]int{}, used: -1}
 	for _, o := range all {
 		switch end := o.Begun.Add(o.Took); {
 		case end.Before(m.fault):
@@ -75,6 +76,7 @@ func summarize(all []cluster.Outcome, m marks, home string, lost func(who string
 		}
 		if o.Err != nil {
 			s.errs[shorten(o.Err)]++
+			s.when[int(o.Begun.Sub(m.fault).Seconds())]++
 		}
 	}
 	return s
@@ -116,6 +118,13 @@ func table(list []*summary) string {
 		}
 		fmt.Fprintf(&b, "%-34s %-16s %8.2f%% %7d %8s %8.2fs %6d %-26s %5d/%-4d %8s\n",
 			s.fault, s.load, s.success(), s.failed, last, s.longest.Seconds(), s.slow, strings.Join(shares, ", "), s.laterX, s.later, used)
+		if len(s.when) > 0 {
+			b.WriteString("      begun in second:")
+			for _, at := range slices.Sorted(maps.Keys(s.when)) {
+				fmt.Fprintf(&b, " %d: %d", at, s.when[at])
+			}
+			b.WriteString("\n")
+		}
 		for _, e := range slices.Sorted(maps.Keys(s.errs)) {
 			fmt.Fprintf(&b, "      %4d × %s\n", s.errs[e], strings.TrimSpace(e))
 		}

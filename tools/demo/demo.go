@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -19,36 +20,38 @@ const (
 	mesh = "demo"
 	// callPort is where each client's Envoy offers "backend".
 	callPort = 10080
-	// requests per measurement. 3% off a true 90/10 would be 4.5 standard
-	// deviations.
-	requests  = 2000
-	tolerance = 3.0 // percent
+	// entryPort is where other zones enter a zone.
+	entryPort = 10001
 	patience  = 20 * time.Second
 )
 
-// The versions of the backend, which are also what they answer.
-const v1, v2 = "v1", "v2"
-
 // demo is everything that runs.
 type demo struct {
-	say    *teller
-	c      *cluster.Cluster
-	pg     *pgtemp.Server
-	global *cluster.ControlPlane
-	zones  []*zone
-	flow   *cluster.Traffic
+	say        *teller
+	c          *cluster.Cluster
+	pg         *pgtemp.Server
+	global     *cluster.ControlPlane
+	east, west *zone
+	flow       *flow // the clients' requests, from the moment that all runs
 }
 
+// zone is a control plane, and beside it two backends, the zone proxy by which
+// other zones enter, and a client.
 type zone struct {
 	*cluster.ControlPlane
-	client *cluster.Proxy
+	apps     []*cluster.Process
+	backends []*cluster.Proxy
+	entrance *cluster.Proxy
+	client   *cluster.Proxy
 }
 
 func (z *zone) url() string { return z.client.URL(callPort) }
 
+func (d *demo) zones() []*zone { return []*zone{d.east, d.west} }
+
 func (d *demo) close() error {
 	if d.flow != nil {
-		d.flow.Stop()
+		d.flow.stop()
 	}
 	err := d.c.Close()
 	if d.pg != nil {
@@ -59,15 +62,17 @@ func (d *demo) close() error {
 
 func (d *demo) steps() []step {
 	return []step{
-		{"A database, and the global control plane, which holds the policies of the whole company.", d.startGlobal},
-		{"Two zones, east and west: each has its own control plane with its own state, and syncs with the global.", d.startZones},
-		{"At the global: a mesh, and a timeout for every call in it.", d.applyMesh},
-		{"In each zone a client and two versions of a backend, each beside an Envoy of its own.", d.startWorkloads},
-		{"Measure: nobody asked for version 2 yet.", d.before},
-		{"At the global, one command: a tenth of the requests shall go to version 2, everywhere.", d.split},
-		{"Kill the global (SIGKILL). Traffic must not notice, and the zones can still be changed.", d.killGlobal},
-		{"Start the global again. The zones catch up by themselves.", d.restartGlobal},
-		{"Promote: at the global, version 2 for everybody. East keeps what it decided for itself.", d.promote},
+		{"A database, and the global control plane, which holds what is true for the whole company.", d.startGlobal},
+		{"Two zones, east and west: each has a control plane with its own state, and syncs with the global.", d.startZones},
+		{"At the global: a mesh in which everybody proves who they are, and the service \"backend\", of all zones.", d.applyMesh},
+		{"In each zone a client, two backends and a zone proxy, each with an Envoy of its own.", d.startProxies},
+		{"One change, applied once, at the global. It is in force in both zones.", d.change},
+		{"Before anything is lost: would somebody notice the loss of a zone?", d.check},
+		{"Kill zone east's backends and its zone proxy (SIGKILL), under load.", d.lose},
+		{"Start them again. Requests come home; none may fail on the way.", d.giveBack},
+		{"Take zone west out of the traffic on purpose, as for maintenance, and put it back.", d.drain},
+		{"Kill the global (SIGKILL) and start it again. Traffic must not notice.", d.killGlobal},
+		{"Certificates lived for 30 s meanwhile, and were replaced under load.", d.certificates},
 	}
 }
 
@@ -88,29 +93,39 @@ func (d *demo) startGlobal(ctx context.Context) error {
 }
 
 func (d *demo) startZones(ctx context.Context) error {
-	names := []string{"east", "west"}
-	d.zones = make([]*zone, len(names))
 	g, ctx := errgroup.WithContext(ctx)
-	for i, name := range names {
+	for name, z := range map[string]**zone{"east": &d.east, "west": &d.west} {
 		g.Go(func() error {
 			cp, err := d.c.FederatedZone(ctx, d.global, name)
 			if err != nil {
 				return err
 			}
-			d.zones[i] = &zone{ControlPlane: cp}
+			*z = &zone{ControlPlane: cp}
 			return d.global.WaitInSync(ctx, patience, name)
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	for _, z := range d.zones {
+	for _, z := range d.zones() {
 		d.say.note("zone %s at %s, connected", z.Name, z.URL)
 	}
 	return nil
 }
 
-// apply runs the command that a user would.
+// ctl runs the command that a user would, and returns what it says.
+func (d *demo) ctl(ctx context.Context, cp *cluster.ControlPlane, args ...string) (string, error) {
+	d.say.note("$ atollctl --server %s %s", cp.URL, strings.Join(args, " "))
+	cmd := exec.CommandContext(ctx, filepath.Join(d.c.Bin, "atollctl"), append([]string{"--server", cp.URL}, args...)...)
+	cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+d.c.Dir) // nobody's contexts
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return string(out), fmt.Errorf("atollctl %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out), nil
+}
+
+// apply applies a file of the demo.
 func (d *demo) apply(ctx context.Context, cp *cluster.ControlPlane, file string) error {
 	root, err := cluster.Repository()
 	if err != nil {
@@ -122,19 +137,15 @@ func (d *demo) apply(ctx context.Context, cp *cluster.ControlPlane, file string)
 			file = rel
 		}
 	}
-	d.say.note("$ atollctl --server %s apply -f %s", cp.URL, file)
-	out, err := exec.CommandContext(ctx, filepath.Join(d.c.Bin, "atollctl"), "--server", cp.URL, "apply", "-f", file).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("atollctl apply -f %s: %w\n%s", file, err, out)
-	}
-	return nil
+	_, err = d.ctl(ctx, cp, "apply", "-f", file)
+	return err
 }
 
 func (d *demo) applyMesh(ctx context.Context) error {
 	if err := d.apply(ctx, d.global, "mesh.yaml"); err != nil {
 		return err
 	}
-	for _, z := range d.zones {
+	for _, z := range d.zones() {
 		if err := z.WaitFor(ctx, patience, "/meshes/"+mesh); err != nil {
 			return err
 		}
@@ -143,33 +154,41 @@ func (d *demo) applyMesh(ctx context.Context) error {
 	return nil
 }
 
-func (d *demo) startWorkloads(ctx context.Context) error {
-	for _, z := range d.zones {
-		for version, workload := range map[string]string{v1: "backend", v2: "backend-next"} {
-			if err := d.startBackend(ctx, z, workload+"-1", workload, version); err != nil {
-				return err
-			}
+func (d *demo) startProxies(ctx context.Context) error {
+	g, all := errgroup.WithContext(ctx)
+	for _, z := range d.zones() {
+		z.backends, z.apps = make([]*cluster.Proxy, 2), make([]*cluster.Process, 2)
+		for i := range z.backends {
+			g.Go(func() error { return d.startBackend(all, z, i) })
 		}
-		var err error
-		z.client, err = d.c.Proxy(ctx, z.ControlPlane, d.global, cluster.ProxySpec{
-			Mesh: mesh, Name: "client-1", Labels: map[string]string{"kuma.io/workload": "client"},
-			Outbounds: map[int]string{callPort: "backend"},
-		})
-		if err != nil {
+		g.Go(func() error { return d.startEntrance(all, z) })
+		g.Go(func() (err error) {
+			z.client, err = d.c.Proxy(all, z.ControlPlane, d.global, cluster.ProxySpec{
+				Mesh: mesh, Name: "client", Labels: map[string]string{"kuma.io/workload": "client"},
+				MultiZone: map[int]string{callPort: "backend"},
+			})
 			return err
-		}
+		})
 	}
-	for _, z := range d.zones {
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	d.flow = newFlow()
+	for _, z := range d.zones() {
 		if err := cluster.WaitAnswer(ctx, patience, z.url()); err != nil {
 			return err
 		}
-		d.say.note("zone %s: the client reaches \"backend\" through its Envoy at %s", z.Name, z.url())
+		d.say.note("zone %s: the client calls \"backend\" at %s, with mutual TLS from Envoy to Envoy", z.Name, z.url())
 	}
+	for _, z := range d.zones() {
+		d.flow.start(z)
+	}
+	d.say.note("from now on each client makes %d requests a second", rate)
 	return nil
 }
 
-// startBackend starts one instance of the application with its proxy.
-func (d *demo) startBackend(ctx context.Context, z *zone, name, workload, version string) error {
+// startBackend starts an instance of the application with its proxy.
+func (d *demo) startBackend(ctx context.Context, z *zone, i int) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -178,186 +197,27 @@ func (d *demo) startBackend(ctx context.Context, z *zone, name, workload, versio
 	if err != nil {
 		return err
 	}
-	app := d.c.Process(z.Name+"-"+name+"-app", nil, self, "app", version, fmt.Sprint(ports[0]))
-	if err := app.Start(); err != nil {
+	name := fmt.Sprintf("backend-%d", i+1)
+	z.apps[i] = d.c.Process(z.Name+"-"+name+"-app", nil, self, "app", z.Name, fmt.Sprint(ports[0]))
+	if err := z.apps[i].Start(); err != nil {
 		return err
 	}
-	spec := cluster.ProxySpec{
-		Mesh: mesh, Name: name, Labels: map[string]string{"kuma.io/workload": workload, "version": version}, AppPort: ports[0],
-	}
-	_, err = d.c.Proxy(ctx, z.ControlPlane, d.global, spec)
+	z.backends[i], err = d.c.Proxy(ctx, z.ControlPlane, d.global, cluster.ProxySpec{
+		Mesh: mesh, Name: name, Labels: map[string]string{"kuma.io/workload": "backend"}, AppPort: ports[0],
+	})
 	return err
 }
 
-// expect measures a zone and compares the share of version 2.
-func (d *demo) expect(ctx context.Context, z *zone, wantV2 float64) error {
-	s := cluster.Measure(ctx, z.url(), requests)
-	d.say.note("zone %s: %d requests: %5.1f%% version 1, %5.1f%% version 2, %d failed", z.Name, s.Total(), s.Share(v1), s.Share(v2), s.Failed)
-	if s.Failed > 0 {
-		return fmt.Errorf("zone %s: %d of %d requests failed: %w", z.Name, s.Failed, s.Total(), s.Last)
+// startEntrance starts a zone proxy, and tells other zones where it is.
+func (d *demo) startEntrance(ctx context.Context, z *zone) (err error) {
+	address := d.c.Address()
+	where := fmt.Sprintf("type: MeshZoneAddress\nmesh: %s\nname: entrance\nlabels: {kuma.io/origin: zone}\nspec: {address: %s, port: %d}\n", mesh, address, entryPort)
+	if err := z.Put(ctx, "/meshes/"+mesh+"/meshzoneaddresses/entrance", where); err != nil {
+		return err
 	}
-	if off := s.Share(v2) - wantV2; off > tolerance || off < -tolerance {
-		return fmt.Errorf("zone %s: version 2 got %.1f%% and not %.0f%%", z.Name, s.Share(v2), wantV2)
-	}
-	return nil
-}
-
-func (d *demo) before(ctx context.Context) error {
-	for _, z := range d.zones {
-		if err := d.expect(ctx, z, 0); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// live waits for the first answer of version 2 in a zone.
-func live(ctx context.Context, z *zone) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	return cluster.Until(ctx, "zone "+z.Name, func(ctx context.Context) error {
-		if s := cluster.Measure(ctx, z.url(), 20); s.Share(v2) == 0 {
-			return errors.New("version 2 gets no request")
-		}
-		return nil
+	z.entrance, err = d.c.Proxy(ctx, z.ControlPlane, d.global, cluster.ProxySpec{
+		Mesh: mesh, Name: "zone-proxy", Labels: map[string]string{"kuma.io/workload": "zone-proxy"},
+		Address: address, Ingress: entryPort,
 	})
-}
-
-func (d *demo) split(ctx context.Context) error {
-	if err := d.apply(ctx, d.global, "route.yaml"); err != nil {
-		return err
-	}
-	applied := time.Now()
-	for _, z := range d.zones {
-		if err := live(ctx, z); err != nil {
-			return err
-		}
-		d.say.note("zone %s: version 2 answers %d ms after the command", z.Name, time.Since(applied).Milliseconds())
-	}
-	for _, z := range d.zones {
-		if err := d.expect(ctx, z, 10); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (d *demo) killGlobal(ctx context.Context) error {
-	d.flow = cluster.Flow(20*time.Millisecond, d.zones[0].url(), d.zones[1].url())
-	d.global.Kill()
-	d.say.note("the global is dead; requests go on in both zones meanwhile")
-	for _, z := range d.zones {
-		if err := d.expect(ctx, z, 10); err != nil {
-			return err
-		}
-	}
-	east := d.zones[0]
-	d.say.note("a change within zone east: half of its requests to version 2")
-	if err := d.apply(ctx, east.ControlPlane, "route-east.yaml"); err != nil {
-		return err
-	}
-	if err := cluster.Until(ctx, "zone east", func(ctx context.Context) error {
-		if s := cluster.Measure(ctx, east.url(), 100); s.Share(v2) < 25 {
-			return fmt.Errorf("version 2 gets %.0f%%", s.Share(v2))
-		}
-		return nil
-	}); err != nil {
-		return err
-	}
-	if err := d.expect(ctx, east, 50); err != nil {
-		return err
-	}
-	return d.expect(ctx, d.zones[1], 10)
-}
-
-func (d *demo) restartGlobal(ctx context.Context) error {
-	if err := d.global.Start(ctx); err != nil {
-		return err
-	}
-	d.say.note("the global is back")
-	for _, z := range d.zones {
-		if err := d.catchUp(ctx, z); err != nil {
-			return err
-		}
-	}
-	// What east did meanwhile is known at the global now.
-	if err := d.global.Has(ctx, patience, "/meshes/"+mesh+"/meshhttproutes", "canary-east"); err != nil {
-		return err
-	}
-	sent, failures := d.flow.Stop()
-	d.flow = nil
-	d.say.note("from the kill until now: %d requests in both zones, %d failed", sent, len(failures))
-	if len(failures) > 0 {
-		return fmt.Errorf("%d requests failed while the global was away; the first: %w", len(failures), failures[0].Err)
-	}
-	return nil
-}
-
-func (d *demo) promote(ctx context.Context) error {
-	if err := d.apply(ctx, d.global, "promote.yaml"); err != nil {
-		return err
-	}
-	east, west := d.zones[0], d.zones[1]
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	if err := cluster.Until(ctx, "zone west", func(ctx context.Context) error {
-		if s := cluster.Measure(ctx, west.url(), 20); s.Share(v2) < 100 {
-			return fmt.Errorf("version 2 gets %.0f%%", s.Share(v2))
-		}
-		return nil
-	}); err != nil {
-		return err
-	}
-	if err := d.expect(ctx, west, 100); err != nil {
-		return err
-	}
-	return d.expect(ctx, east, 50)
-}
-
-// catchUp shows the lag of a zone until it is zero.
-func (d *demo) catchUp(ctx context.Context, z *zone) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	last := ""
-	return cluster.Until(ctx, "zone "+z.Name, func(ctx context.Context) error {
-		online, lag, err := d.global.Online(ctx, z.Name)
-		if err != nil {
-			return err
-		}
-		now := fmt.Sprintf("zone %s: not connected yet", z.Name)
-		if online {
-			now = fmt.Sprintf("zone %s: connected, %d revisions behind", z.Name, lag)
-		}
-		if now != last {
-			d.say.note("%s", now)
-			last = now
-		}
-		if !online || lag != 0 {
-			return errors.New(now)
-		}
-		return nil
-	})
-}
-
-// explain points to the logs after a failure.
-func (d *demo) explain() {
-	d.c.Keep = true
-	d.say.line("The logs stay in %s.", d.c.Dir)
-}
-
-// invite says what can be tried.
-func (d *demo) invite() {
-	ctl := filepath.Join(d.c.Bin, "atollctl")
-	east := d.zones[0]
-	d.say.line("\nEverything stays up. Try, in another terminal:\n")
-	for _, l := range []string{
-		"curl " + east.url() + "                          # a call in zone east, through its Envoy",
-		ctl + " --server " + d.global.URL + " inspect zones",
-		ctl + " --server " + east.URL + " inspect dataplanes --mesh " + mesh,
-		ctl + " --server " + d.global.URL + " get meshhttproutes --mesh " + mesh,
-		"curl " + d.global.URL + "                        # the REST API of the global",
-	} {
-		d.say.line("  %s", l)
-	}
-	d.say.line("\nControl planes: global %s, east %s, west %s.\nCtrl-C ends the demo.", d.global.URL, east.URL, d.zones[1].URL)
+	return err
 }
