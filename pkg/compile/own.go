@@ -43,6 +43,7 @@ type own struct {
 	trust    []identity.TrustDomain // of the mesh
 	facts    *policy.Facts
 	probing  *probing // nil: it asks no other zone
+	closed   int64    // how often connections shall have been closed
 	warn     warnings
 }
 
@@ -137,6 +138,11 @@ func (o *own) inbound(c *ir.Config, source, name string, in *kind.DataplaneInbou
 		chain.TCP = &ir.TCPProxy{StatPrefix: name, Clusters: target, IdleTimeout: new(inboundIdleTimeout)}
 	}
 	o.matched.Inbound(b)
+	for _, chain := range b.Listener.Chains {
+		if chain.HTTP == nil { // requests find another way by themselves
+			chain.Closed = o.closed
+		}
+	}
 	c.Listeners = append(c.Listeners, b.Listener)
 	c.Clusters = append(c.Clusters, b.Clusters...)
 	c.Routes = append(c.Routes, b.Routes...)

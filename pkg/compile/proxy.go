@@ -33,6 +33,7 @@ type Proxy struct {
 	matched  *policy.Matched
 	inbound  digest // of the policies in own
 	probing  *probing
+	closed   int64
 	ownOK    bool
 	own      *xds.Layer
 	ownKeys  []ownKey
@@ -172,6 +173,7 @@ type matchJob struct {
 	own     *own   // nil: as it was
 	inbound digest
 	probing *probing
+	closed  int64 // how often connections shall have been closed
 	certify
 	encoded xds.Changes
 	warn    warnings
@@ -189,15 +191,16 @@ func (e *Engine) compileProxies() {
 		r := view.NewReader(e.snap)
 		dp := r.Get(p.info.ID)
 		var ask *probing
+		closed := int64(0)
 		if dp != nil {
-			ask = probingOf(r, e.in.Site, &p.info, dp)
+			ask, closed = probingOf(r, e.in.Site, &p.info, dp), r.Closed(dp.ID)
 		}
 		e.deps.set(&p.unit, r.Deps())
 		if dp == nil {
 			continue // not there yet, or no more: what it has stays
 		}
 		if m := e.meshOf(p); m.index != nil {
-			jobs = append(jobs, &matchJob{p: p, index: m.index, mesh: m, dp: dp, probing: ask})
+			jobs = append(jobs, &matchJob{p: p, index: m.index, mesh: m, dp: dp, probing: ask, closed: closed})
 		}
 	}
 	e.dirty.proxies = empty(e.dirty.proxies)
@@ -224,12 +227,13 @@ func (j *matchJob) run(settings *Settings) {
 	j.inbound = j.matched.InboundDigest()
 	j.identify(time.Now())
 	j.probing = j.probing.as(j.matched)
-	if !same || j.inbound != p.inbound || !p.ownOK || j.security != p.security || !j.probing.equal(p.probing) {
+	if !same || j.inbound != p.inbound || !p.ownOK || j.security != p.security || !j.probing.equal(p.probing) || j.closed != p.closed {
 		j.own = newOwn(settings, &p.info, j.dp, j.matched)
 		j.own.secured, j.own.trust, j.own.probing = j.secured, j.mesh.ids.Trust, j.probing
+		j.own.closed = j.closed
 		j.encoded = envoy.Resources(j.own.build())
 	}
-	p.dp, p.probing = j.dp, j.probing
+	p.dp, p.probing, p.closed = j.dp, j.probing, j.closed
 }
 
 // settle takes the result of a job.

@@ -51,6 +51,7 @@ func (x *single) own(m *policy.Matched) *own {
 	o := newOwn(&x.in.Settings, x.info, x.dp, m)
 	o.secured, o.trust = x.sec, x.ids.Trust
 	o.probing = probingOf(x.r, x.in.Site, x.info, x.dp).as(m)
+	o.closed = x.r.Closed(x.info.ID)
 	return o
 }
 

@@ -198,19 +198,26 @@ func (r *runner) zone(ctx context.Context, s *view.Snapshot, zone string, now ti
 		return r.counted[key].n
 	}
 	status, due := Step(f)
-	if err := r.write(ctx, id, old, status); err != nil {
+	if err := r.write(ctx, id, z, old, status); err != nil {
 		return time.Time{}, err
 	}
 	return due, nil
 }
 
 // write stores where a zone is, if that is news.
-func (r *runner) write(ctx context.Context, id resource.ID, old *resource.Object, status *kind.ZoneTrafficStatus) error {
+func (r *runner) write(ctx context.Context, id resource.ID, z, old *resource.Object, status *kind.ZoneTrafficStatus) error {
 	var op store.Op
+	var was *kind.ZoneTrafficSpec
+	var before *kind.ZoneTrafficStatus
+	if old != nil {
+		was, before = resource.SpecOf[kind.ZoneTrafficSpec](old), resource.StatusOf[kind.ZoneTrafficStatus](old)
+	}
+	spec := Traffic(was, before, status)
 	switch {
-	case status == nil && old == nil:
-		return nil
-	case status == nil:
+	case z == nil || spec == nil:
+		if old == nil {
+			return nil
+		}
 		op = store.Delete(id, int64(old.Version), Author)
 	default:
 		k := r.View.Kinds().ByType(kind.ZoneTraffic)
@@ -219,7 +226,10 @@ func (r *runner) write(ctx context.Context, id resource.ID, old *resource.Object
 			meta = old.Meta
 			meta.Modified = time.Time{}
 		}
-		next, err := k.New(meta, Traffic(status), status)
+		if status == nil {
+			status = &kind.ZoneTrafficStatus{}
+		}
+		next, err := k.New(meta, spec, status)
 		if err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ package drain
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -207,19 +208,51 @@ func pause(d *kind.DrainStatus) time.Duration {
 	return ramp / time.Duration(len(stairs)-2)
 }
 
-// Traffic is what zones are told of a status.
-func Traffic(s *kind.ZoneTrafficStatus) *kind.ZoneTrafficSpec {
-	spec := &kind.ZoneTrafficSpec{Share: 100}
-	for i := range s.Drains {
-		d := &s.Drains[i]
-		switch {
-		case targetOf(d) == (Target{}):
-			spec.Share, spec.Closed = d.Share, d.Phase == kind.Drained
-		case d.Share < 100:
-			spec.Services = append(spec.Services, kind.ServiceTraffic{
-				Mesh: d.Mesh, Name: d.Service, Namespace: d.Namespace, Share: d.Share, Closed: d.Phase == kind.Drained,
-			})
+// Traffic is what zones are told of a status, which follows another; nil when
+// there is nothing to tell. Connections are closed when a drain ends; how often
+// that was is told for ever, since to tell less often would be news too.
+func Traffic(was *kind.ZoneTrafficSpec, before, now *kind.ZoneTrafficStatus) *kind.ZoneTrafficSpec {
+	ended := map[Target]bool{}
+	if before != nil {
+		for i := range before.Drains {
+			ended[targetOf(&before.Drains[i])] = before.Drains[i].Phase == kind.Drained
 		}
+	}
+	spec := &kind.ZoneTrafficSpec{Share: 100}
+	services := map[Target]kind.ServiceTraffic{}
+	if was != nil {
+		spec.Closed = was.Closed
+		for _, s := range was.Services {
+			if s.Share = 100; s.Closed > 0 {
+				services[Target{s.Mesh, s.Name, s.Namespace}] = s
+			}
+		}
+	}
+	if now != nil {
+		for i := range now.Drains {
+			d := &now.Drains[i]
+			t := targetOf(d)
+			closed := int64(0)
+			if d.Phase == kind.Drained && !ended[t] {
+				closed = 1
+			}
+			if t == (Target{}) {
+				spec.Share = d.Share
+				spec.Closed += closed
+				continue
+			}
+			s := services[t]
+			s.Mesh, s.Name, s.Namespace, s.Share = t.Mesh, t.Service, t.Namespace, d.Share
+			if s.Closed += closed; s.Share < 100 || s.Closed > 0 {
+				services[t] = s
+			}
+		}
+	}
+	for _, t := range slices.SortedFunc(maps.Keys(services), Target.compare) {
+		spec.Services = append(spec.Services, services[t])
+	}
+	if spec.Share == 100 && spec.Closed == 0 && len(spec.Services) == 0 && now == nil {
+		return nil
 	}
 	return spec
 }

@@ -25,6 +25,7 @@ type clock struct {
 	offline     map[string]bool
 	connections *int64
 	due         time.Time
+	traffic     *kind.ZoneTrafficSpec
 }
 
 func start(t *testing.T, d *system_proto.ZoneDrain) *clock {
@@ -35,12 +36,14 @@ func start(t *testing.T, d *system_proto.ZoneDrain) *clock {
 }
 
 func (c *clock) step() {
+	before := c.status
 	c.status, c.due = drain.Step(drain.Facts{
 		Now: c.now, Drain: c.zone.GetDrain(), Want: drain.Wanted(c.zone), Status: c.status,
 		Reasons: func(t drain.Target) []string { return c.reasons[t] }, Recheck: c.recheck,
 		Behind: c.behind, Offline: c.offline,
 		Connections: func(drain.Target) *int64 { return c.connections },
 	})
+	c.traffic = drain.Traffic(c.traffic, before, c.status)
 }
 
 // play steps whenever a step is due, for a time, and tells what changed when.
@@ -93,12 +96,20 @@ func TestDrainAndBack(t *testing.T) {
 	if !c.due.IsZero() {
 		t.Errorf("something is due at %s after the end", c.due)
 	}
-	if tr := drain.Traffic(c.status); tr.Share != 0 || !tr.Closed {
+	if tr := c.traffic; tr.Share != 0 || tr.Closed != 1 {
 		t.Errorf("%+v", tr)
 	}
 	c.zone.Drain = nil
 	c.want("back", c.play(time.Minute),
 		"0s  Undraining 10 ", "2s  Undraining 25 ", "4s  Undraining 50 ", "6s  Undraining 75 ", "8s none")
+	if tr := c.traffic; tr == nil || tr.Share != 100 || tr.Closed != 1 {
+		t.Errorf("connections would be closed once more: %+v", tr)
+	}
+	c.zone.Drain = whole()
+	c.play(time.Minute)
+	if tr := c.traffic; tr.Closed != 2 {
+		t.Errorf("connections are not closed the second time: %+v", tr)
+	}
 }
 
 func TestDrainEndsWhenEmpty(t *testing.T) {
@@ -129,7 +140,7 @@ func TestDrainRefused(t *testing.T) {
 	c := start(t, whole())
 	c.reasons[drain.Target{}] = []string{"ATL1001 something"}
 	c.want("refused", c.play(time.Minute), "0s  Refused 100 ")
-	if tr := drain.Traffic(c.status); tr.Share != 100 || len(c.status.Drains[0].Reasons) != 1 {
+	if tr := c.traffic; tr.Share != 100 || len(c.status.Drains[0].Reasons) != 1 {
 		t.Errorf("%+v %+v", tr, c.status)
 	}
 	delete(c.reasons, drain.Target{})
@@ -178,7 +189,7 @@ func TestDrainOfServices(t *testing.T) {
 	})
 	c.reasons[drain.Target{Mesh: "m", Service: "a"}] = []string{"no"}
 	c.want("one of two is refused", c.play(time.Second/2), "0s a Refused 100 b Draining 75 ")
-	tr := drain.Traffic(c.status)
+	tr := c.traffic
 	if tr.Share != 100 || len(tr.Services) != 1 || tr.Services[0].Name != "b" || tr.Services[0].Share != 75 {
 		t.Errorf("%+v", tr)
 	}

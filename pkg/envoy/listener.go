@@ -83,6 +83,13 @@ func chain(c *ir.Chain) *listenerv3.FilterChain {
 	if c.Files != nil {
 		out.TransportSocket = certificateFiles(c.Files)
 	}
+	if c.Closed > 0 {
+		// A chain that differs in anything is another one, and Envoy drains the
+		// connections of the old.
+		out.Metadata = &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
+			"atoll": {Fields: map[string]*structpb.Value{"closed": structpb.NewNumberValue(float64(c.Closed))}},
+		}}
+	}
 	for _, f := range networkFilters {
 		if m := f.config(c); m != nil {
 			out.Filters = append(out.Filters, &listenerv3.Filter{

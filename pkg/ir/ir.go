@@ -79,6 +79,9 @@ type Chain struct {
 	// Files are TLS with a certificate that the machine of the proxy has.
 	Files *CertificateFiles `json:"files,omitempty"`
 	RBAC  *RBAC             `json:"rbac,omitempty"` // of connections that are no HTTP
+	// Closed counts how often connections shall have been closed: those that came
+	// by the chain when it was another are.
+	Closed int64 `json:"closed,omitempty"`
 	// ConnectionLimit closes connections above it.
 	ConnectionLimit *TokenBucket `json:"connectionLimit,omitempty"`
 }

@@ -15,9 +15,10 @@ type ZoneTrafficSpec struct {
 	// Share is the percentage of the requests that the zone gets of those that it
 	// would get by itself. At 0 it gets none that others can serve.
 	Share int32 `json:"share" schema:"min=0,max=100"`
-	// Closed: at a share of 0, connections that remain are closed, so that their
-	// applications connect elsewhere.
-	Closed bool `json:"closed,omitempty"`
+	// Closed counts how often connections that remained at the end of a drain were
+	// closed, so that their applications connect elsewhere: each time that it grows
+	// they are.
+	Closed int64 `json:"closed,omitempty"`
 	// Services have a share of their own; the smaller one counts.
 	Services []ServiceTraffic `json:"services,omitempty"`
 }
@@ -29,7 +30,7 @@ type ServiceTraffic struct {
 	// Namespace is empty for a service that is in none.
 	Namespace string `json:"namespace,omitempty"`
 	Share     int32  `json:"share" schema:"min=0,max=100"`
-	Closed    bool   `json:"closed,omitempty"`
+	Closed    int64  `json:"closed,omitempty"`
 }
 
 // DrainPhase is how far a drain is.

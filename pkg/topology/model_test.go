@@ -92,6 +92,7 @@ func playModel(t *testing.T, seed uint64, steps int) {
 		checkChanged(t, step, state, next, changed)
 		checkLookups(t, rng, w, next)
 		checkZones(t, w, next)
+		checkClosed(t, w, state, next, changed)
 		state, rows = next, got
 	}
 }
@@ -199,6 +200,7 @@ func checkChanged(t *testing.T, step int, old, next *topology.State, changed []t
 		same := a != nil && b != nil && reflect.DeepEqual(was.Endpoints[id], is.Endpoints[id]) && reflect.DeepEqual(was.Out[id], is.Out[id])
 		checkRow(t, step, id.String(), same, a == b, reported[topology.Changed{ID: id, Endpoints: true}])
 	}
+	delete(reported, topology.Changed{ID: topology.ClosingsID})
 	if n := len(union(was.Destinations, is.Destinations)) + len(union(was.Endpoints, is.Endpoints)); len(reported) > n {
 		t.Fatalf("step %d: %d rows reported of %d", step, len(reported), n)
 	}

@@ -131,6 +131,9 @@ func (d *derivation) stand(zone string) {
 			}
 		}
 	}
+	if zone == d.site.Zone {
+		d.close()
+	}
 	old := d.standingOf(zone)
 	if old.equal(next) {
 		return
@@ -214,6 +217,49 @@ type ranked struct {
 	Endpoint
 	rank rank
 }
+
+// closings is how often connections to this zone were closed.
+type closings struct {
+	all      int64
+	services map[group]int64
+}
+
+// ClosingsID is the row that differs when Closed does.
+var ClosingsID = resource.ID{Type: kind.ZoneTraffic, Name: "closed"}
+
+// close takes note of how often connections to this zone shall have been closed.
+func (d *derivation) close() {
+	next := closings{services: map[group]int64{}}
+	if o := d.src.Get(resource.ID{Type: kind.ZoneTraffic, Name: d.site.Zone}); o != nil {
+		spec := resource.SpecOf[kind.ZoneTrafficSpec](o)
+		next.all = spec.Closed
+		for _, s := range spec.Services {
+			if s.Closed > 0 {
+				next.services[group{s.Mesh, s.Name, s.Namespace}] = s.Closed
+			}
+		}
+	}
+	if next.all != d.closed.all || !maps.Equal(next.services, d.closed.services) {
+		d.closed = next
+		d.changed = append(d.changed, Changed{ID: ClosingsID})
+	}
+}
+
+// Closed counts how often connections to a Dataplane of this zone shall have been
+// closed so far, because the zone, or a service that selects it, was drained.
+func (s *State) Closed(dataplane resource.ID) int64 {
+	n := s.closed.all
+	if len(s.closed.services) == 0 {
+		return n
+	}
+	for _, id := range s.Selecting(dataplane) {
+		n += s.closed.services[groupOf(s.Destination(id))]
+	}
+	return n
+}
+
+// ServicesClosed tells whether Closed depends on which services select a Dataplane.
+func (s *State) ServicesClosed() bool { return len(s.closed.services) > 0 }
 
 // rankAll appends endpoints of a service with how they stand: an entrance that is
 // withdrawn stands as if its zone were.

@@ -39,10 +39,10 @@ func randomStanding(t *testing.T, rng *rand.Rand, id resource.ID, created time.T
 		return object(t, id, created, nil, spec, nil)
 	}
 	shares := []int32{100, 100, 100, 50, 0, 0}
-	spec := &kind.ZoneTrafficSpec{Share: shares[rng.IntN(6)]}
+	spec := &kind.ZoneTrafficSpec{Share: shares[rng.IntN(6)], Closed: int64(rng.IntN(2))}
 	for range rng.IntN(3) {
 		spec.Services = append(spec.Services, kind.ServiceTraffic{
-			Mesh: []string{"m1", "m2"}[rng.IntN(2)], Name: fmt.Sprintf("svc-%d", rng.IntN(6)), Share: shares[rng.IntN(6)],
+			Mesh: []string{"m1", "m2"}[rng.IntN(2)], Name: fmt.Sprintf("svc-%d", rng.IntN(6)), Share: shares[rng.IntN(6)], Closed: int64(rng.IntN(2)),
 		})
 	}
 	return object(t, id, created, nil, spec, nil)
@@ -134,12 +134,43 @@ func oracleRow(w world, svc *resource.Object, list []string) []string {
 	return bestOf(all)
 }
 
+// checkClosed compares how often connections to each Dataplane shall have been
+// closed with the rules, and whether a difference was reported.
+func checkClosed(t *testing.T, w world, old, next *topology.State, changed []topology.Changed) {
+	t.Helper()
+	spec := &kind.ZoneTrafficSpec{}
+	if o := w[resource.ID{Type: kind.ZoneTraffic, Name: "east"}]; o != nil {
+		spec = resource.SpecOf[kind.ZoneTrafficSpec](o)
+	}
+	for dp := range w.List(kind.Dataplane, "") {
+		want := spec.Closed
+		for _, id := range next.Selecting(dp.ID) {
+			last := int64(0) // of two entries of one service the last
+			for _, s := range spec.Services {
+				if s.Closed > 0 && s.Mesh == id.Mesh && s.Name == w[id].DisplayName() {
+					last = s.Closed
+				}
+			}
+			want += last
+		}
+		if got := next.Closed(dp.ID); got != want {
+			t.Fatalf("closed for %s: %d, want %d", dp.ID, got, want)
+		}
+		reported := slices.Contains(changed, topology.Changed{ID: topology.ClosingsID})
+		if !reported && slices.Equal(old.Selecting(dp.ID), next.Selecting(dp.ID)) && !next.ServicesClosed() && old.Closed(dp.ID) != want {
+			t.Fatalf("closed for %s went from %d to %d, which was not reported", dp.ID, old.Closed(dp.ID), want)
+		}
+	}
+}
+
 // A link of a zone that nobody calls costs nothing, and what is measured wakes
 // nobody.
 func TestLinkWakesWhomItConcerns(t *testing.T) {
 	w := world{}
 	add := func(o *resource.Object) { w[o.ID] = o }
-	id := func(t resource.Type, mesh, name string) resource.ID { return resource.ID{Type: t, Mesh: mesh, Name: name} }
+	id := func(t resource.Type, mesh, name string) resource.ID {
+		return resource.ID{Type: t, Mesh: mesh, Name: name}
+	}
 	for _, zone := range []string{"west", "north"} {
 		for _, app := range []string{"a", "b"} {
 			add(object(t, id(kind.MeshService, "m1", app+"-"+zone), epoch, map[string]string{

@@ -32,6 +32,7 @@ type State struct {
 	links        *btree.Map[string, *link]        // by rowKey; those that count here
 	linked       index                            // links by observed
 	standings    *btree.Map[string, *standing]    // by zone; of those that are not whole
+	closed       closings                         // never written, only replaced
 }
 
 // Empty is the state of no resources.
@@ -77,6 +78,7 @@ func (s *State) fork() *State {
 		links:        s.links.Copy(),
 		linked:       s.linked.fork(),
 		standings:    s.standings.Copy(),
+		closed:       s.closed,
 	}
 }
 

@@ -3,6 +3,7 @@ package view
 import (
 	"iter"
 
+	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/resource"
 	"github.com/atoll-mesh/atoll/pkg/topology"
 )
@@ -82,6 +83,16 @@ func (r *Reader) DestinationsByLabels(mesh string, t resource.Type, labels map[s
 func (r *Reader) Endpoints(k topology.EndpointsKey) *topology.Endpoints {
 	r.deps[Key{Endpoints, k.ID()}] = struct{}{}
 	return r.s.topo.Endpoints(k)
+}
+
+// Closed counts how often connections to a Dataplane of this zone shall have been
+// closed because it, or its service, was drained.
+func (r *Reader) Closed(dataplane resource.ID) int64 {
+	r.deps[Key{Destinations, topology.ClosingsID}] = struct{}{}
+	if r.s.topo.ServicesClosed() { // and which of them select it
+		r.deps[Key{Objects, resource.ID{Type: kind.MeshService, Mesh: dataplane.Mesh}}] = struct{}{}
+	}
+	return r.s.topo.Closed(dataplane)
 }
 
 // Topology returns the derived rows without recording what is read of them.
