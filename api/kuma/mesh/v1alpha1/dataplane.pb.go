@@ -335,9 +335,11 @@ func (Dataplane_Networking_TransparentProxying_IpFamilyMode) EnumDescriptor() ([
 	return file_kuma_mesh_v1alpha1_dataplane_proto_rawDescGZIP(), []int{0, 0, 4, 0}
 }
 
+// One proxy beside a workload: where it listens, what it serves and what it calls.
 type Dataplane struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Networking    *Dataplane_Networking  `protobuf:"bytes,1,opt,name=networking,proto3" json:"networking,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How the workload is reached and what it reaches.
+	Networking    *Dataplane_Networking `protobuf:"bytes,1,opt,name=networking,proto3" json:"networking,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -380,8 +382,9 @@ func (x *Dataplane) GetNetworking() *Dataplane_Networking {
 }
 
 type EnvoyAdmin struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Port          uint32                 `protobuf:"varint,1,opt,name=port,proto3" json:"port,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Port on 127.0.0.1; must differ from those of inbounds and outbounds there.
+	Port          uint32 `protobuf:"varint,1,opt,name=port,proto3" json:"port,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -423,17 +426,25 @@ func (x *EnvoyAdmin) GetPort() uint32 {
 	return 0
 }
 
+// How the workload is reached and what it reaches.
 type Dataplane_Networking struct {
-	state               protoimpl.MessageState                    `protogen:"open.v1"`
-	Inbound             []*Dataplane_Networking_Inbound           `protobuf:"bytes,1,rep,name=inbound,proto3" json:"inbound,omitempty"`
-	Outbound            []*Dataplane_Networking_Outbound          `protobuf:"bytes,2,rep,name=outbound,proto3" json:"outbound,omitempty"`
-	Gateway             *Dataplane_Networking_Gateway             `protobuf:"bytes,3,opt,name=gateway,proto3" json:"gateway,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the workload serves. Labels of the Dataplane select it for services and policies.
+	Inbound []*Dataplane_Networking_Inbound `protobuf:"bytes,1,rep,name=inbound,proto3" json:"inbound,omitempty"`
+	// What the workload calls without transparent proxying: each is an address of its own.
+	Outbound []*Dataplane_Networking_Outbound `protobuf:"bytes,2,rep,name=outbound,proto3" json:"outbound,omitempty"`
+	// Makes it the proxy of a gateway that somebody else runs: it only sends requests.
+	Gateway *Dataplane_Networking_Gateway `protobuf:"bytes,3,opt,name=gateway,proto3" json:"gateway,omitempty"`
+	// That connections of the workload are redirected into the proxy, and how.
 	TransparentProxying *Dataplane_Networking_TransparentProxying `protobuf:"bytes,4,opt,name=transparent_proxying,json=transparentProxying,proto3" json:"transparent_proxying,omitempty"`
-	Address             string                                    `protobuf:"bytes,5,opt,name=address,proto3" json:"address,omitempty"`
-	Admin               *EnvoyAdmin                               `protobuf:"bytes,8,opt,name=admin,proto3" json:"admin,omitempty"`
-	Listeners           []*Dataplane_Networking_Listener          `protobuf:"bytes,9,rep,name=listeners,proto3" json:"listeners,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// IP address or DNS name under which others reach the proxy; not 0.0.0.0 or ::.
+	Address string `protobuf:"bytes,5,opt,name=address,proto3" json:"address,omitempty"`
+	// Administration of Envoy, reached on this machine only.
+	Admin *EnvoyAdmin `protobuf:"bytes,8,opt,name=admin,proto3" json:"admin,omitempty"`
+	// Makes it a zone proxy: what it accepts from other zones, and what it lets out.
+	Listeners     []*Dataplane_Networking_Listener `protobuf:"bytes,9,rep,name=listeners,proto3" json:"listeners,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Dataplane_Networking) Reset() {
@@ -515,9 +526,12 @@ func (x *Dataplane_Networking) GetListeners() []*Dataplane_Networking_Listener {
 	return nil
 }
 
+// A gateway that somebody else runs beside this proxy.
 type Dataplane_Networking_Gateway struct {
-	state         protoimpl.MessageState                   `protogen:"open.v1"`
-	Tags          map[string]string                        `protobuf:"bytes,1,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Labels of former versions; the service is named by kuma.io/service.
+	Tags map[string]string `protobuf:"bytes,1,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// DELEGATED is the only one.
 	Type          Dataplane_Networking_Gateway_GatewayType `protobuf:"varint,2,opt,name=type,proto3,enum=kuma.mesh.v1alpha1.Dataplane_Networking_Gateway_GatewayType" json:"type,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -567,19 +581,31 @@ func (x *Dataplane_Networking_Gateway) GetType() Dataplane_Networking_Gateway_Ga
 	return Dataplane_Networking_Gateway_DELEGATED
 }
 
+// One port of the workload.
 type Dataplane_Networking_Inbound struct {
-	state          protoimpl.MessageState                     `protogen:"open.v1"`
-	Port           uint32                                     `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
-	ServicePort    uint32                                     `protobuf:"varint,4,opt,name=servicePort,proto3" json:"servicePort,omitempty"`
-	Address        string                                     `protobuf:"bytes,5,opt,name=address,proto3" json:"address,omitempty"`
-	ServiceAddress string                                     `protobuf:"bytes,6,opt,name=serviceAddress,proto3" json:"serviceAddress,omitempty"`
-	Health         *Dataplane_Networking_Inbound_Health       `protobuf:"bytes,7,opt,name=health,proto3" json:"health,omitempty"`
-	ServiceProbe   *Dataplane_Networking_Inbound_ServiceProbe `protobuf:"bytes,8,opt,name=serviceProbe,proto3" json:"serviceProbe,omitempty"`
-	State          Dataplane_Networking_Inbound_State         `protobuf:"varint,9,opt,name=state,proto3,enum=kuma.mesh.v1alpha1.Dataplane_Networking_Inbound_State" json:"state,omitempty"`
-	Name           string                                     `protobuf:"bytes,10,opt,name=name,proto3" json:"name,omitempty"`
-	Protocol       string                                     `protobuf:"bytes,11,opt,name=protocol,proto3" json:"protocol,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where the proxy listens for others.
+	Port uint32 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
+	// Where the workload listens; the same port when absent.
+	ServicePort uint32 `protobuf:"varint,4,opt,name=servicePort,proto3" json:"servicePort,omitempty"`
+	// IP address that the proxy listens on; that of the Dataplane when absent.
+	Address string `protobuf:"bytes,5,opt,name=address,proto3" json:"address,omitempty"`
+	// IP address that the workload listens on: 127.0.0.1 when absent, or its own with transparent
+	// proxying.
+	ServiceAddress string `protobuf:"bytes,6,opt,name=serviceAddress,proto3" json:"serviceAddress,omitempty"`
+	// Whether the workload can take requests, as stated by whoever knows.
+	Health *Dataplane_Networking_Inbound_Health `protobuf:"bytes,7,opt,name=health,proto3" json:"health,omitempty"`
+	// How the agent finds out whether the workload can take requests.
+	ServiceProbe *Dataplane_Networking_Inbound_ServiceProbe `protobuf:"bytes,8,opt,name=serviceProbe,proto3" json:"serviceProbe,omitempty"`
+	// Ready inbounds get requests; NotReady ones do not; Ignored ones are no part of the mesh.
+	State Dataplane_Networking_Inbound_State `protobuf:"varint,9,opt,name=state,proto3,enum=kuma.mesh.v1alpha1.Dataplane_Networking_Inbound_State" json:"state,omitempty"`
+	// Name of the port, by which services and policies refer to it (sectionName).
+	Name string `protobuf:"bytes,10,opt,name=name,proto3" json:"name,omitempty"`
+	// What the port speaks: tcp, tls, http, http2, grpc or mysql. Routes and retries of requests
+	// need to know.
+	Protocol      string `protobuf:"bytes,11,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Dataplane_Networking_Inbound) Reset() {
@@ -675,12 +701,19 @@ func (x *Dataplane_Networking_Inbound) GetProtocol() string {
 	return ""
 }
 
+// One port of a zone proxy.
 type Dataplane_Networking_Listener struct {
-	state         protoimpl.MessageState              `protogen:"open.v1"`
-	Type          Dataplane_Networking_Listener_Type  `protobuf:"varint,1,opt,name=type,proto3,enum=kuma.mesh.v1alpha1.Dataplane_Networking_Listener_Type" json:"type,omitempty"`
-	Address       string                              `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
-	Port          uint32                              `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
-	Name          string                              `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// ZoneIngress accepts requests of other zones for services of this one; ZoneEgress lets
+	// requests out to external services and other zones.
+	Type Dataplane_Networking_Listener_Type `protobuf:"varint,1,opt,name=type,proto3,enum=kuma.mesh.v1alpha1.Dataplane_Networking_Listener_Type" json:"type,omitempty"`
+	// IP address to listen on.
+	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	// Port to listen on.
+	Port uint32 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
+	// Name, by which policies refer to it (sectionName).
+	Name string `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
+	// Ready listeners are told to others; NotReady ones are not.
 	State         Dataplane_Networking_Listener_State `protobuf:"varint,5,opt,name=state,proto3,enum=kuma.mesh.v1alpha1.Dataplane_Networking_Listener_State" json:"state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -751,10 +784,14 @@ func (x *Dataplane_Networking_Listener) GetState() Dataplane_Networking_Listener
 	return Dataplane_Networking_Listener_Ready
 }
 
+// One destination that the workload calls at an address of this machine.
 type Dataplane_Networking_Outbound struct {
-	state         protoimpl.MessageState                    `protogen:"open.v1"`
-	Address       string                                    `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
-	Port          uint32                                    `protobuf:"varint,4,opt,name=port,proto3" json:"port,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// IP address that the proxy listens on for the workload; 127.0.0.1 when absent.
+	Address string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	// Port that the proxy listens on for the workload.
+	Port uint32 `protobuf:"varint,4,opt,name=port,proto3" json:"port,omitempty"`
+	// Which destination that is.
 	BackendRef    *Dataplane_Networking_Outbound_BackendRef `protobuf:"bytes,6,opt,name=backendRef,proto3" json:"backendRef,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -812,14 +849,20 @@ func (x *Dataplane_Networking_Outbound) GetBackendRef() *Dataplane_Networking_Ou
 }
 
 type Dataplane_Networking_TransparentProxying struct {
-	state                protoimpl.MessageState                                      `protogen:"open.v1"`
-	RedirectPortInbound  uint32                                                      `protobuf:"varint,1,opt,name=redirect_port_inbound,json=redirectPortInbound,proto3" json:"redirect_port_inbound,omitempty"`
-	RedirectPortOutbound uint32                                                      `protobuf:"varint,2,opt,name=redirect_port_outbound,json=redirectPortOutbound,proto3" json:"redirect_port_outbound,omitempty"`
-	DirectAccessServices []string                                                    `protobuf:"bytes,3,rep,name=direct_access_services,json=directAccessServices,proto3" json:"direct_access_services,omitempty"`
-	IpFamilyMode         Dataplane_Networking_TransparentProxying_IpFamilyMode       `protobuf:"varint,6,opt,name=ip_family_mode,json=ipFamilyMode,proto3,enum=kuma.mesh.v1alpha1.Dataplane_Networking_TransparentProxying_IpFamilyMode" json:"ip_family_mode,omitempty"`
-	ReachableBackends    *Dataplane_Networking_TransparentProxying_ReachableBackends `protobuf:"bytes,7,opt,name=reachable_backends,json=reachableBackends,proto3" json:"reachable_backends,omitempty"`
-	unknownFields        protoimpl.UnknownFields
-	sizeCache            protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Port into which connections to the workload are redirected.
+	RedirectPortInbound uint32 `protobuf:"varint,1,opt,name=redirect_port_inbound,json=redirectPortInbound,proto3" json:"redirect_port_inbound,omitempty"`
+	// Port into which connections of the workload are redirected.
+	RedirectPortOutbound uint32 `protobuf:"varint,2,opt,name=redirect_port_outbound,json=redirectPortOutbound,proto3" json:"redirect_port_outbound,omitempty"`
+	// Services of former versions that are reached at their own addresses.
+	DirectAccessServices []string `protobuf:"bytes,3,rep,name=direct_access_services,json=directAccessServices,proto3" json:"direct_access_services,omitempty"`
+	// Which families of addresses are redirected: DualStack, IPv4 or IPv6.
+	IpFamilyMode Dataplane_Networking_TransparentProxying_IpFamilyMode `protobuf:"varint,6,opt,name=ip_family_mode,json=ipFamilyMode,proto3,enum=kuma.mesh.v1alpha1.Dataplane_Networking_TransparentProxying_IpFamilyMode" json:"ip_family_mode,omitempty"`
+	// Limits what the proxy is told of to what the workload calls. Absent: everything in the
+	// mesh.
+	ReachableBackends *Dataplane_Networking_TransparentProxying_ReachableBackends `protobuf:"bytes,7,opt,name=reachable_backends,json=reachableBackends,proto3" json:"reachable_backends,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Dataplane_Networking_TransparentProxying) Reset() {
@@ -888,8 +931,9 @@ func (x *Dataplane_Networking_TransparentProxying) GetReachableBackends() *Datap
 }
 
 type Dataplane_Networking_Inbound_Health struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Ready         bool                   `protobuf:"varint,1,opt,name=ready,proto3" json:"ready,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// False takes the inbound out of the endpoints that others call.
+	Ready         bool `protobuf:"varint,1,opt,name=ready,proto3" json:"ready,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -932,14 +976,19 @@ func (x *Dataplane_Networking_Inbound_Health) GetReady() bool {
 }
 
 type Dataplane_Networking_Inbound_ServiceProbe struct {
-	state              protoimpl.MessageState                         `protogen:"open.v1"`
-	Interval           *durationpb.Duration                           `protobuf:"bytes,1,opt,name=interval,proto3" json:"interval,omitempty"`
-	Timeout            *durationpb.Duration                           `protobuf:"bytes,2,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	UnhealthyThreshold *wrapperspb.UInt32Value                        `protobuf:"bytes,3,opt,name=unhealthy_threshold,json=unhealthyThreshold,proto3" json:"unhealthy_threshold,omitempty"`
-	HealthyThreshold   *wrapperspb.UInt32Value                        `protobuf:"bytes,4,opt,name=healthy_threshold,json=healthyThreshold,proto3" json:"healthy_threshold,omitempty"`
-	Tcp                *Dataplane_Networking_Inbound_ServiceProbe_Tcp `protobuf:"bytes,5,opt,name=tcp,proto3" json:"tcp,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Time between two attempts.
+	Interval *durationpb.Duration `protobuf:"bytes,1,opt,name=interval,proto3" json:"interval,omitempty"`
+	// How long one attempt may take.
+	Timeout *durationpb.Duration `protobuf:"bytes,2,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// Failures in a row after which the inbound is NotReady.
+	UnhealthyThreshold *wrapperspb.UInt32Value `protobuf:"bytes,3,opt,name=unhealthy_threshold,json=unhealthyThreshold,proto3" json:"unhealthy_threshold,omitempty"`
+	// Successes in a row after which it is Ready.
+	HealthyThreshold *wrapperspb.UInt32Value `protobuf:"bytes,4,opt,name=healthy_threshold,json=healthyThreshold,proto3" json:"healthy_threshold,omitempty"`
+	// Attempts open a TCP connection.
+	Tcp           *Dataplane_Networking_Inbound_ServiceProbe_Tcp `protobuf:"bytes,5,opt,name=tcp,proto3" json:"tcp,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Dataplane_Networking_Inbound_ServiceProbe) Reset() {
@@ -1044,11 +1093,15 @@ func (*Dataplane_Networking_Inbound_ServiceProbe_Tcp) Descriptor() ([]byte, []in
 }
 
 type Dataplane_Networking_Outbound_BackendRef struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	Port          uint32                 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
-	Labels        map[string]string      `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// MeshService, MeshMultiZoneService or MeshExternalService.
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Name of the destination.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Port of the destination; needless for a MeshExternalService.
+	Port uint32 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
+	// Labels of the destination, instead of its name.
+	Labels        map[string]string `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1112,12 +1165,17 @@ func (x *Dataplane_Networking_Outbound_BackendRef) GetLabels() map[string]string
 }
 
 type Dataplane_Networking_TransparentProxying_ReachableBackendRef struct {
-	state         protoimpl.MessageState  `protogen:"open.v1"`
-	Kind          string                  `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
-	Name          string                  `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	Namespace     string                  `protobuf:"bytes,3,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	Port          *wrapperspb.UInt32Value `protobuf:"bytes,4,opt,name=port,proto3" json:"port,omitempty"`
-	Labels        map[string]string       `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// MeshService, MeshMultiZoneService or MeshExternalService.
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Name of the destination; or give labels.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Namespace of the name.
+	Namespace string `protobuf:"bytes,3,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Only this port; all ports when absent.
+	Port *wrapperspb.UInt32Value `protobuf:"bytes,4,opt,name=port,proto3" json:"port,omitempty"`
+	// Labels of the destinations; or give a name.
+	Labels        map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1188,7 +1246,8 @@ func (x *Dataplane_Networking_TransparentProxying_ReachableBackendRef) GetLabels
 }
 
 type Dataplane_Networking_TransparentProxying_ReachableBackends struct {
-	state         protoimpl.MessageState                                          `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The destinations; an empty list is none.
 	Refs          []*Dataplane_Networking_TransparentProxying_ReachableBackendRef `protobuf:"bytes,1,rep,name=refs,proto3" json:"refs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -130,11 +130,16 @@ func (ServiceInsight_Service_Type) EnumDescriptor() ([]byte, []int) {
 	return file_kuma_mesh_v1alpha1_insights_proto_rawDescGZIP(), []int{9, 0, 1}
 }
 
+// What control planes observe of one proxy.
 type DataplaneInsight struct {
-	state         protoimpl.MessageState          `protogen:"open.v1"`
-	Subscriptions []*DiscoverySubscription        `protobuf:"bytes,1,rep,name=subscriptions,proto3" json:"subscriptions,omitempty"`
-	MTLS          *DataplaneInsight_MTLS          `protobuf:"bytes,2,opt,name=mTLS,proto3" json:"mTLS,omitempty"`
-	Metadata      *structpb.Struct                `protobuf:"bytes,3,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its newest connections to control planes; one without disconnectTime is open.
+	Subscriptions []*DiscoverySubscription `protobuf:"bytes,1,rep,name=subscriptions,proto3" json:"subscriptions,omitempty"`
+	// With which certificate it proves who it is.
+	MTLS *DataplaneInsight_MTLS `protobuf:"bytes,2,opt,name=mTLS,proto3" json:"mTLS,omitempty"`
+	// What it said about itself when it connected.
+	Metadata *structpb.Struct `protobuf:"bytes,3,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	// What its agent does with telemetry.
 	OpenTelemetry *DataplaneInsight_OpenTelemetry `protobuf:"bytes,4,opt,name=openTelemetry,proto3" json:"openTelemetry,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -251,12 +256,15 @@ func (x *DataplaneOverview) GetDataplaneInsight() *DataplaneInsight {
 }
 
 type DiscoveryServiceStats struct {
-	state                 protoimpl.MessageState `protogen:"open.v1"`
-	ResponsesSent         uint64                 `protobuf:"varint,1,opt,name=responses_sent,json=responsesSent,proto3" json:"responses_sent,omitempty"`
-	ResponsesAcknowledged uint64                 `protobuf:"varint,2,opt,name=responses_acknowledged,json=responsesAcknowledged,proto3" json:"responses_acknowledged,omitempty"`
-	ResponsesRejected     uint64                 `protobuf:"varint,3,opt,name=responses_rejected,json=responsesRejected,proto3" json:"responses_rejected,omitempty"`
-	unknownFields         protoimpl.UnknownFields
-	sizeCache             protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Messages that the proxy was sent.
+	ResponsesSent uint64 `protobuf:"varint,1,opt,name=responses_sent,json=responsesSent,proto3" json:"responses_sent,omitempty"`
+	// Messages that it accepted.
+	ResponsesAcknowledged uint64 `protobuf:"varint,2,opt,name=responses_acknowledged,json=responsesAcknowledged,proto3" json:"responses_acknowledged,omitempty"`
+	// Messages that it refused.
+	ResponsesRejected uint64 `protobuf:"varint,3,opt,name=responses_rejected,json=responsesRejected,proto3" json:"responses_rejected,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *DiscoveryServiceStats) Reset() {
@@ -310,17 +318,25 @@ func (x *DiscoveryServiceStats) GetResponsesRejected() uint64 {
 	return 0
 }
 
+// One connection of a proxy to a control plane.
 type DiscoverySubscription struct {
-	state                  protoimpl.MessageState       `protogen:"open.v1"`
-	Id                     string                       `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	ControlPlaneInstanceId string                       `protobuf:"bytes,2,opt,name=control_plane_instance_id,json=controlPlaneInstanceId,proto3" json:"control_plane_instance_id,omitempty"`
-	ConnectTime            *timestamppb.Timestamp       `protobuf:"bytes,3,opt,name=connect_time,json=connectTime,proto3" json:"connect_time,omitempty"`
-	DisconnectTime         *timestamppb.Timestamp       `protobuf:"bytes,4,opt,name=disconnect_time,json=disconnectTime,proto3" json:"disconnect_time,omitempty"`
-	Status                 *DiscoverySubscriptionStatus `protobuf:"bytes,5,opt,name=status,proto3" json:"status,omitempty"`
-	Version                *Version                     `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
-	Generation             uint32                       `protobuf:"varint,7,opt,name=generation,proto3" json:"generation,omitempty"`
-	unknownFields          protoimpl.UnknownFields
-	sizeCache              protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Unique to the connection.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The run of the control plane that serves it.
+	ControlPlaneInstanceId string `protobuf:"bytes,2,opt,name=control_plane_instance_id,json=controlPlaneInstanceId,proto3" json:"control_plane_instance_id,omitempty"`
+	// When it began.
+	ConnectTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=connect_time,json=connectTime,proto3" json:"connect_time,omitempty"`
+	// When it ended; absent while it is open.
+	DisconnectTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=disconnect_time,json=disconnectTime,proto3" json:"disconnect_time,omitempty"`
+	// What was exchanged on it.
+	Status *DiscoverySubscriptionStatus `protobuf:"bytes,5,opt,name=status,proto3" json:"status,omitempty"`
+	// Versions at the other end.
+	Version *Version `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
+	// Counts what was written about the connection.
+	Generation    uint32 `protobuf:"varint,7,opt,name=generation,proto3" json:"generation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DiscoverySubscription) Reset() {
@@ -403,15 +419,21 @@ func (x *DiscoverySubscription) GetGeneration() uint32 {
 }
 
 type DiscoverySubscriptionStatus struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When this was last written.
 	LastUpdateTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=last_update_time,json=lastUpdateTime,proto3" json:"last_update_time,omitempty"`
-	Total          *DiscoveryServiceStats `protobuf:"bytes,2,opt,name=total,proto3" json:"total,omitempty"`
-	Cds            *DiscoveryServiceStats `protobuf:"bytes,3,opt,name=cds,proto3" json:"cds,omitempty"`
-	Eds            *DiscoveryServiceStats `protobuf:"bytes,4,opt,name=eds,proto3" json:"eds,omitempty"`
-	Lds            *DiscoveryServiceStats `protobuf:"bytes,5,opt,name=lds,proto3" json:"lds,omitempty"`
-	Rds            *DiscoveryServiceStats `protobuf:"bytes,6,opt,name=rds,proto3" json:"rds,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// All types together.
+	Total *DiscoveryServiceStats `protobuf:"bytes,2,opt,name=total,proto3" json:"total,omitempty"`
+	// Clusters.
+	Cds *DiscoveryServiceStats `protobuf:"bytes,3,opt,name=cds,proto3" json:"cds,omitempty"`
+	// Endpoints.
+	Eds *DiscoveryServiceStats `protobuf:"bytes,4,opt,name=eds,proto3" json:"eds,omitempty"`
+	// Listeners.
+	Lds *DiscoveryServiceStats `protobuf:"bytes,5,opt,name=lds,proto3" json:"lds,omitempty"`
+	// Routes.
+	Rds           *DiscoveryServiceStats `protobuf:"bytes,6,opt,name=rds,proto3" json:"rds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DiscoverySubscriptionStatus) Reset() {
@@ -487,10 +509,13 @@ func (x *DiscoverySubscriptionStatus) GetRds() *DiscoveryServiceStats {
 }
 
 type EnvoyVersion struct {
-	state            protoimpl.MessageState `protogen:"open.v1"`
-	Version          string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
-	Build            string                 `protobuf:"bytes,2,opt,name=build,proto3" json:"build,omitempty"`
-	KumaDpCompatible bool                   `protobuf:"varint,3,opt,name=kumaDpCompatible,proto3" json:"kumaDpCompatible,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Release of Envoy.
+	Version string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	// Full version with commit and build options.
+	Build string `protobuf:"bytes,2,opt,name=build,proto3" json:"build,omitempty"`
+	// Whether the agent knows this release.
+	KumaDpCompatible bool `protobuf:"varint,3,opt,name=kumaDpCompatible,proto3" json:"kumaDpCompatible,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -547,12 +572,17 @@ func (x *EnvoyVersion) GetKumaDpCompatible() bool {
 }
 
 type KumaDpVersion struct {
-	state            protoimpl.MessageState `protogen:"open.v1"`
-	Version          string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
-	GitTag           string                 `protobuf:"bytes,2,opt,name=gitTag,proto3" json:"gitTag,omitempty"`
-	GitCommit        string                 `protobuf:"bytes,3,opt,name=gitCommit,proto3" json:"gitCommit,omitempty"`
-	BuildDate        string                 `protobuf:"bytes,4,opt,name=buildDate,proto3" json:"buildDate,omitempty"`
-	KumaCpCompatible bool                   `protobuf:"varint,5,opt,name=kumaCpCompatible,proto3" json:"kumaCpCompatible,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Version of the API that the agent speaks.
+	Version string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	// Release of the agent.
+	GitTag string `protobuf:"bytes,2,opt,name=gitTag,proto3" json:"gitTag,omitempty"`
+	// Commit that it was built from.
+	GitCommit string `protobuf:"bytes,3,opt,name=gitCommit,proto3" json:"gitCommit,omitempty"`
+	// When it was built.
+	BuildDate string `protobuf:"bytes,4,opt,name=buildDate,proto3" json:"buildDate,omitempty"`
+	// Whether the control plane knows this version.
+	KumaCpCompatible bool `protobuf:"varint,5,opt,name=kumaCpCompatible,proto3" json:"kumaCpCompatible,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -623,10 +653,13 @@ func (x *KumaDpVersion) GetKumaCpCompatible() bool {
 }
 
 type Version struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	KumaDp        *KumaDpVersion         `protobuf:"bytes,1,opt,name=kumaDp,proto3" json:"kumaDp,omitempty"`
-	Envoy         *EnvoyVersion          `protobuf:"bytes,2,opt,name=envoy,proto3" json:"envoy,omitempty"`
-	Dependencies  map[string]string      `protobuf:"bytes,3,rep,name=dependencies,proto3" json:"dependencies,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The agent.
+	KumaDp *KumaDpVersion `protobuf:"bytes,1,opt,name=kumaDp,proto3" json:"kumaDp,omitempty"`
+	// Envoy.
+	Envoy *EnvoyVersion `protobuf:"bytes,2,opt,name=envoy,proto3" json:"envoy,omitempty"`
+	// Other programs beside it, by name.
+	Dependencies  map[string]string `protobuf:"bytes,3,rep,name=dependencies,proto3" json:"dependencies,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -682,15 +715,21 @@ func (x *Version) GetDependencies() map[string]string {
 	return nil
 }
 
+// What is going on in a mesh, in numbers.
 type MeshInsight struct {
-	state            protoimpl.MessageState               `protogen:"open.v1"`
-	Dataplanes       *MeshInsight_DataplaneStat           `protobuf:"bytes,2,opt,name=dataplanes,proto3" json:"dataplanes,omitempty"`
-	DpVersions       *MeshInsight_DpVersions              `protobuf:"bytes,4,opt,name=dpVersions,proto3" json:"dpVersions,omitempty"`
-	MTLS             *MeshInsight_MTLS                    `protobuf:"bytes,5,opt,name=mTLS,proto3" json:"mTLS,omitempty"`
-	DataplanesByType *MeshInsight_DataplanesByType        `protobuf:"bytes,7,opt,name=dataplanesByType,proto3" json:"dataplanesByType,omitempty"`
-	Resources        map[string]*MeshInsight_ResourceStat `protobuf:"bytes,8,rep,name=resources,proto3" json:"resources,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// All proxies.
+	Dataplanes *MeshInsight_DataplaneStat `protobuf:"bytes,2,opt,name=dataplanes,proto3" json:"dataplanes,omitempty"`
+	// Proxies by the versions that they run.
+	DpVersions *MeshInsight_DpVersions `protobuf:"bytes,4,opt,name=dpVersions,proto3" json:"dpVersions,omitempty"`
+	// Proxies by identity and trust.
+	MTLS *MeshInsight_MTLS `protobuf:"bytes,5,opt,name=mTLS,proto3" json:"mTLS,omitempty"`
+	// Proxies by what they are.
+	DataplanesByType *MeshInsight_DataplanesByType `protobuf:"bytes,7,opt,name=dataplanesByType,proto3" json:"dataplanesByType,omitempty"`
+	// How many resources there are, by kind.
+	Resources     map[string]*MeshInsight_ResourceStat `protobuf:"bytes,8,rep,name=resources,proto3" json:"resources,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MeshInsight) Reset() {
@@ -758,8 +797,10 @@ func (x *MeshInsight) GetResources() map[string]*MeshInsight_ResourceStat {
 	return nil
 }
 
+// Not computed any more: MeshServices have statuses of their own.
 type ServiceInsight struct {
-	state         protoimpl.MessageState             `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By name.
 	Services      map[string]*ServiceInsight_Service `protobuf:"bytes,2,rep,name=services,proto3" json:"services,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -803,14 +844,19 @@ func (x *ServiceInsight) GetServices() map[string]*ServiceInsight_Service {
 }
 
 type DataplaneInsight_MTLS struct {
-	state                       protoimpl.MessageState `protogen:"open.v1"`
-	CertificateExpirationTime   *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=certificate_expiration_time,json=certificateExpirationTime,proto3" json:"certificate_expiration_time,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Until when its certificate is valid.
+	CertificateExpirationTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=certificate_expiration_time,json=certificateExpirationTime,proto3" json:"certificate_expiration_time,omitempty"`
+	// When it got its certificate.
 	LastCertificateRegeneration *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=last_certificate_regeneration,json=lastCertificateRegeneration,proto3" json:"last_certificate_regeneration,omitempty"`
-	CertificateRegenerations    uint32                 `protobuf:"varint,3,opt,name=certificate_regenerations,json=certificateRegenerations,proto3" json:"certificate_regenerations,omitempty"`
-	IssuedBackend               string                 `protobuf:"bytes,4,opt,name=issuedBackend,proto3" json:"issuedBackend,omitempty"`
-	SupportedBackends           []string               `protobuf:"bytes,5,rep,name=supportedBackends,proto3" json:"supportedBackends,omitempty"`
-	unknownFields               protoimpl.UnknownFields
-	sizeCache                   protoimpl.SizeCache
+	// How many certificates it was issued.
+	CertificateRegenerations uint32 `protobuf:"varint,3,opt,name=certificate_regenerations,json=certificateRegenerations,proto3" json:"certificate_regenerations,omitempty"`
+	// KRI of the MeshIdentity that its certificate is of.
+	IssuedBackend string `protobuf:"bytes,4,opt,name=issuedBackend,proto3" json:"issuedBackend,omitempty"`
+	// KRIs of the MeshTrusts whose identities it accepts.
+	SupportedBackends []string `protobuf:"bytes,5,rep,name=supportedBackends,proto3" json:"supportedBackends,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *DataplaneInsight_MTLS) Reset() {
@@ -879,7 +925,8 @@ func (x *DataplaneInsight_MTLS) GetSupportedBackends() []string {
 }
 
 type DataplaneInsight_OpenTelemetry struct {
-	state         protoimpl.MessageState                    `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The collectors that it sends to.
 	Backends      []*DataplaneInsight_OpenTelemetry_Backend `protobuf:"bytes,1,rep,name=backends,proto3" json:"backends,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -923,10 +970,14 @@ func (x *DataplaneInsight_OpenTelemetry) GetBackends() []*DataplaneInsight_OpenT
 }
 
 type DataplaneInsight_OpenTelemetry_Backend struct {
-	state         protoimpl.MessageState                 `protogen:"open.v1"`
-	Name          string                                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Traces        *DataplaneInsight_OpenTelemetry_Signal `protobuf:"bytes,2,opt,name=traces,proto3" json:"traces,omitempty"`
-	Logs          *DataplaneInsight_OpenTelemetry_Signal `protobuf:"bytes,3,opt,name=logs,proto3" json:"logs,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the MeshOpenTelemetryBackend.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// How spans are sent.
+	Traces *DataplaneInsight_OpenTelemetry_Signal `protobuf:"bytes,2,opt,name=traces,proto3" json:"traces,omitempty"`
+	// How access logs are sent.
+	Logs *DataplaneInsight_OpenTelemetry_Signal `protobuf:"bytes,3,opt,name=logs,proto3" json:"logs,omitempty"`
+	// How metrics are sent.
 	Metrics       *DataplaneInsight_OpenTelemetry_Signal `protobuf:"bytes,4,opt,name=metrics,proto3" json:"metrics,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -991,16 +1042,23 @@ func (x *DataplaneInsight_OpenTelemetry_Backend) GetMetrics() *DataplaneInsight_
 }
 
 type DataplaneInsight_OpenTelemetry_Signal struct {
-	state           protoimpl.MessageState `protogen:"open.v1"`
-	Enabled         bool                   `protobuf:"varint,1,opt,name=enabled,proto3" json:"enabled,omitempty"`
-	EnvAllowed      bool                   `protobuf:"varint,2,opt,name=envAllowed,proto3" json:"envAllowed,omitempty"`
-	EnvInputPresent bool                   `protobuf:"varint,3,opt,name=envInputPresent,proto3" json:"envInputPresent,omitempty"`
-	State           string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
-	OverrideKinds   []string               `protobuf:"bytes,5,rep,name=overrideKinds,proto3" json:"overrideKinds,omitempty"`
-	MissingFields   []string               `protobuf:"bytes,6,rep,name=missingFields,proto3" json:"missingFields,omitempty"`
-	BlockedReasons  []string               `protobuf:"bytes,7,rep,name=blockedReasons,proto3" json:"blockedReasons,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether a policy asks for it.
+	Enabled bool `protobuf:"varint,1,opt,name=enabled,proto3" json:"enabled,omitempty"`
+	// Whether OTEL_* variables of the agent count.
+	EnvAllowed bool `protobuf:"varint,2,opt,name=envAllowed,proto3" json:"envAllowed,omitempty"`
+	// Whether there are some.
+	EnvInputPresent bool `protobuf:"varint,3,opt,name=envInputPresent,proto3" json:"envInputPresent,omitempty"`
+	// ready, blocked, missing or ambiguous.
+	State string `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
+	// What the variables override.
+	OverrideKinds []string `protobuf:"bytes,5,rep,name=overrideKinds,proto3" json:"overrideKinds,omitempty"`
+	// What is required and missing.
+	MissingFields []string `protobuf:"bytes,6,rep,name=missingFields,proto3" json:"missingFields,omitempty"`
+	// Why it is not sent, or which variables do not count.
+	BlockedReasons []string `protobuf:"bytes,7,rep,name=blockedReasons,proto3" json:"blockedReasons,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *DataplaneInsight_OpenTelemetry_Signal) Reset() {
@@ -1083,11 +1141,15 @@ func (x *DataplaneInsight_OpenTelemetry_Signal) GetBlockedReasons() []string {
 }
 
 type MeshInsight_DataplaneStat struct {
-	state             protoimpl.MessageState `protogen:"open.v1"`
-	Total             uint32                 `protobuf:"varint,1,opt,name=total,proto3" json:"total,omitempty"`
-	Online            uint32                 `protobuf:"varint,2,opt,name=online,proto3" json:"online,omitempty"`
-	Offline           uint32                 `protobuf:"varint,3,opt,name=offline,proto3" json:"offline,omitempty"`
-	PartiallyDegraded uint32                 `protobuf:"varint,4,opt,name=partially_degraded,json=partiallyDegraded,proto3" json:"partially_degraded,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many there are.
+	Total uint32 `protobuf:"varint,1,opt,name=total,proto3" json:"total,omitempty"`
+	// Connected, and all that they serve is ready.
+	Online uint32 `protobuf:"varint,2,opt,name=online,proto3" json:"online,omitempty"`
+	// Not connected, or nothing that they serve is ready.
+	Offline uint32 `protobuf:"varint,3,opt,name=offline,proto3" json:"offline,omitempty"`
+	// Connected, and some of what they serve is not ready.
+	PartiallyDegraded uint32 `protobuf:"varint,4,opt,name=partially_degraded,json=partiallyDegraded,proto3" json:"partially_degraded,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -1151,9 +1213,12 @@ func (x *MeshInsight_DataplaneStat) GetPartiallyDegraded() uint32 {
 }
 
 type MeshInsight_DataplanesByType struct {
-	state            protoimpl.MessageState     `protogen:"open.v1"`
-	Standard         *MeshInsight_DataplaneStat `protobuf:"bytes,1,opt,name=standard,proto3" json:"standard,omitempty"`
-	Gateway          *MeshInsight_DataplaneStat `protobuf:"bytes,2,opt,name=gateway,proto3" json:"gateway,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Beside workloads.
+	Standard *MeshInsight_DataplaneStat `protobuf:"bytes,1,opt,name=standard,proto3" json:"standard,omitempty"`
+	// Of gateways.
+	Gateway *MeshInsight_DataplaneStat `protobuf:"bytes,2,opt,name=gateway,proto3" json:"gateway,omitempty"`
+	// Of gateways that somebody else runs.
 	GatewayDelegated *MeshInsight_DataplaneStat `protobuf:"bytes,4,opt,name=gatewayDelegated,proto3" json:"gatewayDelegated,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
@@ -1211,8 +1276,10 @@ func (x *MeshInsight_DataplanesByType) GetGatewayDelegated() *MeshInsight_Datapl
 }
 
 type MeshInsight_DpVersions struct {
-	state         protoimpl.MessageState                `protogen:"open.v1"`
-	KumaDp        map[string]*MeshInsight_DataplaneStat `protobuf:"bytes,1,rep,name=kumaDp,proto3" json:"kumaDp,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By version of the agent.
+	KumaDp map[string]*MeshInsight_DataplaneStat `protobuf:"bytes,1,rep,name=kumaDp,proto3" json:"kumaDp,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// By version of Envoy.
 	Envoy         map[string]*MeshInsight_DataplaneStat `protobuf:"bytes,2,rep,name=envoy,proto3" json:"envoy,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1263,8 +1330,10 @@ func (x *MeshInsight_DpVersions) GetEnvoy() map[string]*MeshInsight_DataplaneSta
 }
 
 type MeshInsight_MTLS struct {
-	state             protoimpl.MessageState                `protogen:"open.v1"`
-	IssuedBackends    map[string]*MeshInsight_DataplaneStat `protobuf:"bytes,1,rep,name=issuedBackends,proto3" json:"issuedBackends,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By KRI of the MeshIdentity whose certificate they have.
+	IssuedBackends map[string]*MeshInsight_DataplaneStat `protobuf:"bytes,1,rep,name=issuedBackends,proto3" json:"issuedBackends,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// By KRI of the MeshTrust that they accept.
 	SupportedBackends map[string]*MeshInsight_DataplaneStat `protobuf:"bytes,2,rep,name=supportedBackends,proto3" json:"supportedBackends,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -1315,8 +1384,9 @@ func (x *MeshInsight_MTLS) GetSupportedBackends() map[string]*MeshInsight_Datapl
 }
 
 type MeshInsight_ResourceStat struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Total         uint32                 `protobuf:"varint,1,opt,name=total,proto3" json:"total,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many there are.
+	Total         uint32 `protobuf:"varint,1,opt,name=total,proto3" json:"total,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -24,9 +24,13 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// A mesh: a set of workloads, with the policies and identities that hold for them, isolated from
+// other meshes.
 type Mesh struct {
-	state                       protoimpl.MessageState `protogen:"open.v1"`
-	SkipCreatingInitialPolicies []string               `protobuf:"bytes,8,rep,name=skipCreatingInitialPolicies,proto3" json:"skipCreatingInitialPolicies,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Kinds of policies that are not created together with the mesh, such as MeshTimeout; "*" is all
+	// of them.
+	SkipCreatingInitialPolicies []string `protobuf:"bytes,8,rep,name=skipCreatingInitialPolicies,proto3" json:"skipCreatingInitialPolicies,omitempty"`
 	unknownFields               protoimpl.UnknownFields
 	sizeCache                   protoimpl.SizeCache
 }

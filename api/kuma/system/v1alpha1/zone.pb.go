@@ -26,9 +26,11 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// A zone of the mesh: a control plane of its own with the workloads that it serves.
 type Zone struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Enabled *wrapperspb.BoolValue  `protobuf:"bytes,1,opt,name=enabled,proto3" json:"enabled,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// False cuts the zone off: it gets no resources and others do not see what it has. Absent: true.
+	Enabled *wrapperspb.BoolValue `protobuf:"bytes,1,opt,name=enabled,proto3" json:"enabled,omitempty"`
 	// Takes the zone, or services of it, out of the traffic. Atoll's own; kept far
 	// from the numbers that the API assigns.
 	Drain         *ZoneDrain `protobuf:"bytes,100,opt,name=drain,proto3" json:"drain,omitempty"`
@@ -163,7 +165,8 @@ func (x *ZoneDrain) GetForce() bool {
 
 type ZoneDrainService struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Mesh  string                 `protobuf:"bytes,1,opt,name=mesh,proto3" json:"mesh,omitempty"`
+	// Mesh of the MeshService.
+	Mesh string `protobuf:"bytes,1,opt,name=mesh,proto3" json:"mesh,omitempty"`
 	// Display name of the MeshService.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// Namespace of the MeshService; empty: it is in none.

@@ -26,11 +26,15 @@ const (
 )
 
 type ZoneInsight struct {
-	state             protoimpl.MessageState `protogen:"open.v1"`
-	Subscriptions     []*KDSSubscription     `protobuf:"bytes,1,rep,name=subscriptions,proto3" json:"subscriptions,omitempty"`
-	EnvoyAdminStreams *EnvoyAdminStreams     `protobuf:"bytes,2,opt,name=envoy_admin_streams,json=envoyAdminStreams,proto3" json:"envoy_admin_streams,omitempty"`
-	HealthCheck       *HealthCheck           `protobuf:"bytes,3,opt,name=health_check,json=healthCheck,proto3" json:"health_check,omitempty"`
-	KdsStreams        *KDSStreams            `protobuf:"bytes,4,opt,name=kds_streams,json=kdsStreams,proto3" json:"kds_streams,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The newest connections of the zone's control plane; one without disconnectTime is open.
+	Subscriptions []*KDSSubscription `protobuf:"bytes,1,rep,name=subscriptions,proto3" json:"subscriptions,omitempty"`
+	// Streams of former versions on which proxies are asked.
+	EnvoyAdminStreams *EnvoyAdminStreams `protobuf:"bytes,2,opt,name=envoy_admin_streams,json=envoyAdminStreams,proto3" json:"envoy_admin_streams,omitempty"`
+	// When the zone last called.
+	HealthCheck *HealthCheck `protobuf:"bytes,3,opt,name=health_check,json=healthCheck,proto3" json:"health_check,omitempty"`
+	// The open streams, and which replica of the global holds them.
+	KdsStreams *KDSStreams `protobuf:"bytes,4,opt,name=kds_streams,json=kdsStreams,proto3" json:"kds_streams,omitempty"`
 	// How far this zone and its global are in step. Atoll's own; kept far from
 	// the numbers that the API assigns.
 	Sync          *ZoneSync `protobuf:"bytes,100,opt,name=sync,proto3" json:"sync,omitempty"`
@@ -164,8 +168,9 @@ type SyncDirection struct {
 	// Age of the oldest change that is not applied; 0 when in step.
 	LagSeconds float64 `protobuf:"fixed64,3,opt,name=lag_seconds,json=lagSeconds,proto3" json:"lag_seconds,omitempty"`
 	// When the direction was last in step or its stream last changed state.
-	Since         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
-	Kinds         map[string]*SyncKind   `protobuf:"bytes,5,rep,name=kinds,proto3" json:"kinds,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Since *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
+	// State by kind of resource.
+	Kinds         map[string]*SyncKind `protobuf:"bytes,5,rep,name=kinds,proto3" json:"kinds,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -236,9 +241,11 @@ func (x *SyncDirection) GetKinds() map[string]*SyncKind {
 }
 
 type SyncKind struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Applied       uint64                 `protobuf:"varint,1,opt,name=applied,proto3" json:"applied,omitempty"`
-	Rejected      []*SyncRejection       `protobuf:"bytes,2,rep,name=rejected,proto3" json:"rejected,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many resources the receiver has.
+	Applied uint64 `protobuf:"varint,1,opt,name=applied,proto3" json:"applied,omitempty"`
+	// What it could not take.
+	Rejected      []*SyncRejection `protobuf:"bytes,2,rep,name=rejected,proto3" json:"rejected,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -288,9 +295,11 @@ func (x *SyncKind) GetRejected() []*SyncRejection {
 }
 
 type SyncRejection struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The resource.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Why it was not taken.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -400,7 +409,8 @@ func (x *EnvoyAdminStreams) GetClustersGlobalInstanceId() string {
 }
 
 type HealthCheck struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When it was.
 	Time          *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -444,12 +454,15 @@ func (x *HealthCheck) GetTime() *timestamppb.Timestamp {
 }
 
 type KDSServiceStats struct {
-	state                 protoimpl.MessageState `protogen:"open.v1"`
-	ResponsesSent         uint64                 `protobuf:"varint,1,opt,name=responses_sent,json=responsesSent,proto3" json:"responses_sent,omitempty"`
-	ResponsesAcknowledged uint64                 `protobuf:"varint,2,opt,name=responses_acknowledged,json=responsesAcknowledged,proto3" json:"responses_acknowledged,omitempty"`
-	ResponsesRejected     uint64                 `protobuf:"varint,3,opt,name=responses_rejected,json=responsesRejected,proto3" json:"responses_rejected,omitempty"`
-	unknownFields         protoimpl.UnknownFields
-	sizeCache             protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Messages that were sent.
+	ResponsesSent uint64 `protobuf:"varint,1,opt,name=responses_sent,json=responsesSent,proto3" json:"responses_sent,omitempty"`
+	// Messages that were accepted.
+	ResponsesAcknowledged uint64 `protobuf:"varint,2,opt,name=responses_acknowledged,json=responsesAcknowledged,proto3" json:"responses_acknowledged,omitempty"`
+	// Messages that were refused.
+	ResponsesRejected uint64 `protobuf:"varint,3,opt,name=responses_rejected,json=responsesRejected,proto3" json:"responses_rejected,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *KDSServiceStats) Reset() {
@@ -504,11 +517,13 @@ func (x *KDSServiceStats) GetResponsesRejected() uint64 {
 }
 
 type KDSStream struct {
-	state            protoimpl.MessageState `protogen:"open.v1"`
-	GlobalInstanceId string                 `protobuf:"bytes,1,opt,name=global_instance_id,json=globalInstanceId,proto3" json:"global_instance_id,omitempty"`
-	ConnectTime      *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=connect_time,json=connectTime,proto3" json:"connect_time,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The replica of the global that holds the stream.
+	GlobalInstanceId string `protobuf:"bytes,1,opt,name=global_instance_id,json=globalInstanceId,proto3" json:"global_instance_id,omitempty"`
+	// When it began.
+	ConnectTime   *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=connect_time,json=connectTime,proto3" json:"connect_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *KDSStream) Reset() {
@@ -556,12 +571,17 @@ func (x *KDSStream) GetConnectTime() *timestamppb.Timestamp {
 }
 
 type KDSStreams struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Clusters      *KDSStream             `protobuf:"bytes,1,opt,name=clusters,proto3" json:"clusters,omitempty"`
-	ConfigDump    *KDSStream             `protobuf:"bytes,2,opt,name=config_dump,json=configDump,proto3" json:"config_dump,omitempty"`
-	Stats         *KDSStream             `protobuf:"bytes,3,opt,name=stats,proto3" json:"stats,omitempty"`
-	GlobalToZone  *KDSStream             `protobuf:"bytes,4,opt,name=global_to_zone,json=globalToZone,proto3" json:"global_to_zone,omitempty"`
-	ZoneToGlobal  *KDSStream             `protobuf:"bytes,5,opt,name=zone_to_global,json=zoneToGlobal,proto3" json:"zone_to_global,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// On which proxies are asked for their clusters.
+	Clusters *KDSStream `protobuf:"bytes,1,opt,name=clusters,proto3" json:"clusters,omitempty"`
+	// On which proxies are asked for their configuration.
+	ConfigDump *KDSStream `protobuf:"bytes,2,opt,name=config_dump,json=configDump,proto3" json:"config_dump,omitempty"`
+	// On which proxies are asked for their statistics.
+	Stats *KDSStream `protobuf:"bytes,3,opt,name=stats,proto3" json:"stats,omitempty"`
+	// On which the zone gets resources.
+	GlobalToZone *KDSStream `protobuf:"bytes,4,opt,name=global_to_zone,json=globalToZone,proto3" json:"global_to_zone,omitempty"`
+	// On which the zone sends resources.
+	ZoneToGlobal  *KDSStream `protobuf:"bytes,5,opt,name=zone_to_global,json=zoneToGlobal,proto3" json:"zone_to_global,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -632,19 +652,29 @@ func (x *KDSStreams) GetZoneToGlobal() *KDSStream {
 }
 
 type KDSSubscription struct {
-	state             protoimpl.MessageState `protogen:"open.v1"`
-	Id                string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	GlobalInstanceId  string                 `protobuf:"bytes,2,opt,name=global_instance_id,json=globalInstanceId,proto3" json:"global_instance_id,omitempty"`
-	ConnectTime       *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=connect_time,json=connectTime,proto3" json:"connect_time,omitempty"`
-	DisconnectTime    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=disconnect_time,json=disconnectTime,proto3" json:"disconnect_time,omitempty"`
-	Status            *KDSSubscriptionStatus `protobuf:"bytes,5,opt,name=status,proto3" json:"status,omitempty"`
-	Version           *Version               `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
-	Generation        uint32                 `protobuf:"varint,7,opt,name=generation,proto3" json:"generation,omitempty"`
-	Config            string                 `protobuf:"bytes,8,opt,name=config,proto3" json:"config,omitempty"`
-	AuthTokenProvided bool                   `protobuf:"varint,9,opt,name=auth_token_provided,json=authTokenProvided,proto3" json:"auth_token_provided,omitempty"`
-	ZoneInstanceId    string                 `protobuf:"bytes,10,opt,name=zone_instance_id,json=zoneInstanceId,proto3" json:"zone_instance_id,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Unique to the connection.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The replica of the global that serves it.
+	GlobalInstanceId string `protobuf:"bytes,2,opt,name=global_instance_id,json=globalInstanceId,proto3" json:"global_instance_id,omitempty"`
+	// When it began.
+	ConnectTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=connect_time,json=connectTime,proto3" json:"connect_time,omitempty"`
+	// When it ended; absent while it is open.
+	DisconnectTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=disconnect_time,json=disconnectTime,proto3" json:"disconnect_time,omitempty"`
+	// What was exchanged on it.
+	Status *KDSSubscriptionStatus `protobuf:"bytes,5,opt,name=status,proto3" json:"status,omitempty"`
+	// Version of the zone's control plane.
+	Version *Version `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
+	// Counts what was written about the connection.
+	Generation uint32 `protobuf:"varint,7,opt,name=generation,proto3" json:"generation,omitempty"`
+	// Settings of the zone's control plane as JSON, without secrets; of the newest connection only.
+	Config string `protobuf:"bytes,8,opt,name=config,proto3" json:"config,omitempty"`
+	// Whether the zone proved who it is with a token.
+	AuthTokenProvided bool `protobuf:"varint,9,opt,name=auth_token_provided,json=authTokenProvided,proto3" json:"auth_token_provided,omitempty"`
+	// The run of the zone's control plane.
+	ZoneInstanceId string `protobuf:"bytes,10,opt,name=zone_instance_id,json=zoneInstanceId,proto3" json:"zone_instance_id,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *KDSSubscription) Reset() {
@@ -748,12 +778,15 @@ func (x *KDSSubscription) GetZoneInstanceId() string {
 }
 
 type KDSSubscriptionStatus struct {
-	state          protoimpl.MessageState      `protogen:"open.v1"`
-	LastUpdateTime *timestamppb.Timestamp      `protobuf:"bytes,1,opt,name=last_update_time,json=lastUpdateTime,proto3" json:"last_update_time,omitempty"`
-	Total          *KDSServiceStats            `protobuf:"bytes,2,opt,name=total,proto3" json:"total,omitempty"`
-	Stat           map[string]*KDSServiceStats `protobuf:"bytes,3,rep,name=stat,proto3" json:"stat,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When something was last exchanged.
+	LastUpdateTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=last_update_time,json=lastUpdateTime,proto3" json:"last_update_time,omitempty"`
+	// All kinds together.
+	Total *KDSServiceStats `protobuf:"bytes,2,opt,name=total,proto3" json:"total,omitempty"`
+	// By kind of resource.
+	Stat          map[string]*KDSServiceStats `protobuf:"bytes,3,rep,name=stat,proto3" json:"stat,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *KDSSubscriptionStatus) Reset() {
@@ -808,12 +841,17 @@ func (x *KDSSubscriptionStatus) GetStat() map[string]*KDSServiceStats {
 }
 
 type KumaCpVersion struct {
-	state                  protoimpl.MessageState `protogen:"open.v1"`
-	Version                string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
-	GitTag                 string                 `protobuf:"bytes,2,opt,name=gitTag,proto3" json:"gitTag,omitempty"`
-	GitCommit              string                 `protobuf:"bytes,3,opt,name=gitCommit,proto3" json:"gitCommit,omitempty"`
-	BuildDate              string                 `protobuf:"bytes,4,opt,name=buildDate,proto3" json:"buildDate,omitempty"`
-	KumaCpGlobalCompatible bool                   `protobuf:"varint,5,opt,name=kumaCpGlobalCompatible,proto3" json:"kumaCpGlobalCompatible,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Version of the API that it speaks.
+	Version string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	// Release.
+	GitTag string `protobuf:"bytes,2,opt,name=gitTag,proto3" json:"gitTag,omitempty"`
+	// Commit that it was built from.
+	GitCommit string `protobuf:"bytes,3,opt,name=gitCommit,proto3" json:"gitCommit,omitempty"`
+	// When it was built.
+	BuildDate string `protobuf:"bytes,4,opt,name=buildDate,proto3" json:"buildDate,omitempty"`
+	// Whether the global knows this version.
+	KumaCpGlobalCompatible bool `protobuf:"varint,5,opt,name=kumaCpGlobalCompatible,proto3" json:"kumaCpGlobalCompatible,omitempty"`
 	unknownFields          protoimpl.UnknownFields
 	sizeCache              protoimpl.SizeCache
 }
@@ -884,8 +922,9 @@ func (x *KumaCpVersion) GetKumaCpGlobalCompatible() bool {
 }
 
 type Version struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	KumaCp        *KumaCpVersion         `protobuf:"bytes,1,opt,name=kumaCp,proto3" json:"kumaCp,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The control plane.
+	KumaCp        *KumaCpVersion `protobuf:"bytes,1,opt,name=kumaCp,proto3" json:"kumaCp,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
