@@ -36,22 +36,31 @@ func main() {
 }
 
 func run() error {
+	b, err := describe(".")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(output, b, 0o644)
+}
+
+// describe makes the file from the source in a folder.
+func describe(root string) ([]byte, error) {
 	kinds := kind.All()
 	for _, d := range all.Policies() {
 		kinds = append(kinds, d.Kind())
 	}
-	d := &describer{packages: map[string]map[string]*typeDoc{}, out: map[string]string{}}
+	d := &describer{root: root, packages: map[string]map[string]*typeDoc{}, out: map[string]string{}}
 	for _, k := range kinds {
 		path := string(k.Type)
 		if !k.Proto {
 			path += ".spec"
 		}
 		if err := d.walk(reflect.TypeOf(k.NewSpec()), path, 0); err != nil {
-			return err
+			return nil, err
 		}
 		if status := k.NewStatus(); status != nil && !k.Proto {
 			if err := d.walk(reflect.TypeOf(status), string(k.Type)+".status", 0); err != nil {
-				return err
+				return nil, err
 			}
 		}
 	}
@@ -59,10 +68,8 @@ func run() error {
 	e := json.NewEncoder(&b) // keys in order
 	e.SetEscapeHTML(false)
 	e.SetIndent("", " ")
-	if err := e.Encode(d.out); err != nil {
-		return err
-	}
-	return os.WriteFile(output, b.Bytes(), 0o644)
+	err := e.Encode(d.out)
+	return b.Bytes(), err
 }
 
 // typeDoc is what the source says about a type and its fields.
@@ -72,6 +79,7 @@ type typeDoc struct {
 }
 
 type describer struct {
+	root     string
 	packages map[string]map[string]*typeDoc // by import path and name of the type
 	out      map[string]string
 }
@@ -170,7 +178,7 @@ func (d *describer) typeDoc(t reflect.Type) (*typeDoc, error) {
 	types := d.packages[t.PkgPath()]
 	if types == nil {
 		var err error
-		if types, err = parsePackage(strings.TrimPrefix(t.PkgPath(), module+"/")); err != nil {
+		if types, err = parsePackage(filepath.Join(d.root, strings.TrimPrefix(t.PkgPath(), module+"/"))); err != nil {
 			return nil, err
 		}
 		d.packages[t.PkgPath()] = types
