@@ -7,6 +7,7 @@ import (
 
 	"github.com/atoll-mesh/atoll/pkg/failover"
 	"github.com/atoll-mesh/atoll/pkg/kind"
+	"github.com/atoll-mesh/atoll/pkg/liveness"
 	"github.com/atoll-mesh/atoll/pkg/resource"
 )
 
@@ -251,6 +252,7 @@ var operations = map[string]operationDoc{
 	"GET /failover/simulate": {summary: "Where requests go before and after a zone is lost.", tag: "Failover", answer: goSchema[failover.Simulation](), query: []object{
 		queryParameter("lose", "string", "The zone."), queryParameter("mesh", "string", "Only in this mesh."),
 	}},
+	"GET /zones/_links":        {summary: "What zones say of each other: who reaches whom, how fast, and who sends no traffic to whom.", tag: "Failover", answer: goSchema[liveness.Matrix]()},
 	"GET /zones/{name}/_drain": {summary: "How far the drains of a zone are.", tag: "Failover", answer: goSchema[drainAnswer]()},
 	"POST /zones/{name}/_drain": {
 		summary: "Take a zone, or services of it, out of the traffic, unless requests would fail.", tag: "Failover",

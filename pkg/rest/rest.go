@@ -184,6 +184,7 @@ func (a *API) routes() http.Handler {
 	a.inspectRoutes(get)
 	a.failoverRoutes(get)
 	a.drainRoutes(route)
+	a.linkRoutes(get)
 	route("/zone/_adopt", methods{http.MethodPost: a.adopt})
 	a.pastRoutes(route)
 	if a.Tokens != nil {
