@@ -3,10 +3,12 @@ package cluster
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -18,8 +20,9 @@ type LoadSpec struct {
 	Rate   int    // requests per second
 	Method string // of HTTP; default GET
 	URL    string
-	// Address, instead of URL, is called by TCP: each request is a connection that
-	// carries one line each way.
+	// Address, instead of URL, is called by TCP: a request is a line each way on a
+	// connection that carries some of them. One that ended between two requests is
+	// replaced, as clients with a pool do.
 	Address string
 	Timeout time.Duration // default 5 s
 	// Seen, unless nil, gets each outcome as it comes, from many goroutines.
@@ -112,7 +115,8 @@ func (l *Load) reserve() int {
 // caller returns what makes one request with a number, and what ends all.
 func (l *Load) caller() (call func(number string) (string, error), end func()) {
 	if l.Address != "" {
-		return func(string) (string, error) { return askBytes(l.Address, l.Timeout) }, func() {}
+		p := &lines{address: l.Address, timeout: l.Timeout}
+		return func(string) (string, error) { return p.ask() }, p.close
 	}
 	c := &http.Client{
 		Timeout:   l.Timeout,
@@ -146,18 +150,84 @@ func askWith(c *http.Client, method, url, number string) (string, error) {
 	return string(b), nil
 }
 
-func askBytes(address string, timeout time.Duration) (string, error) {
-	conn, err := net.DialTimeout("tcp", address, timeout)
+// lifetime is how many requests a connection of TCP carries: some stay open for a
+// while, and new ones are made all the time.
+const lifetime = 20
+
+// lines is a pool of connections that carry a line each way per request.
+type lines struct {
+	address string
+	timeout time.Duration
+
+	mu   sync.Mutex // guards idle
+	idle []*line
+}
+
+type line struct {
+	net.Conn
+	in   *bufio.Reader
+	used int
+}
+
+func (p *lines) ask() (string, error) {
+	for {
+		c, err := p.take()
+		if err != nil {
+			return "", err
+		}
+		answer, err := c.ask(p.timeout)
+		if err != nil {
+			c.Close()
+			if c.used > 1 && !errors.Is(err, os.ErrDeadlineExceeded) {
+				continue // it had ended while nobody used it, or so it looks
+			}
+			return "", err
+		}
+		p.give(c)
+		return answer, nil
+	}
+}
+
+func (p *lines) take() (*line, error) {
+	p.mu.Lock()
+	if n := len(p.idle); n > 0 {
+		c := p.idle[n-1]
+		p.idle = p.idle[:n-1]
+		p.mu.Unlock()
+		return c, nil
+	}
+	p.mu.Unlock()
+	conn, err := net.DialTimeout("tcp", p.address, p.timeout)
 	if err != nil {
+		return nil, err
+	}
+	return &line{Conn: conn, in: bufio.NewReader(conn)}, nil
+}
+
+func (p *lines) give(c *line) {
+	if c.used >= lifetime {
+		c.Close()
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.idle = append(p.idle, c)
+}
+
+func (p *lines) close() {
+	for _, c := range p.idle {
+		c.Close()
+	}
+}
+
+func (c *line) ask(timeout time.Duration) (string, error) {
+	c.used++
+	if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
 		return "", err
 	}
-	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(timeout)); err != nil {
+	if _, err := io.WriteString(c, "who\n"); err != nil {
 		return "", err
 	}
-	if _, err := io.WriteString(conn, "who\n"); err != nil {
-		return "", err
-	}
-	line, err := bufio.NewReader(conn).ReadString('\n')
-	return strings.TrimSuffix(line, "\n"), err
+	text, err := c.in.ReadString('\n')
+	return strings.TrimSuffix(text, "\n"), err
 }
