@@ -1,12 +1,12 @@
 # What tests and the demo need and a fresh machine lacks. Nothing is installed
 # outside build/ but Debian's package postgresql, and that only when no server
 # binary is found and we may install packages.
-.PHONY: tools envoy postgres prometheus otelcol
+.PHONY: tools envoy postgres prometheus kumasd otelcol
 
 ENVOY_VERSION := 1.40.0
 ENVOY_BIN := build/envoy/envoy
 
-tools: envoy postgres prometheus otelcol
+tools: envoy postgres prometheus kumasd otelcol
 
 envoy: $(ENVOY_BIN)
 
@@ -42,6 +42,16 @@ $(PROMETHEUS_BIN):
 	  dpkg-deb -x prometheus_*.deb deb && rm -f prometheus_*.deb && ln -sf deb/usr/bin/prometheus prometheus; \
 	fi
 	@$@ --version >/dev/null 2>&1 || { echo "Prometheus is missing: install the package prometheus, or set PROMETHEUS to its binary"; rm -f $@; exit 1; }
+
+# Prometheus' discovery kuma_sd_configs, which Debian's package lacks, as a program.
+KUMASD_BIN := build/kumasd/kumasd
+
+kumasd: $(KUMASD_BIN)
+
+$(KUMASD_BIN): test/kumasd/go.mod test/kumasd/main.go
+	@echo "building Prometheus' discovery for tests (half a minute on two cores)"
+	@mkdir -p build/kumasd
+	@cd test/kumasd && go build -trimpath -ldflags '-s -w' -o ../../$@ .
 
 # An OpenTelemetry collector, assembled from its modules: a Go module of its own,
 # so that Atoll's need not know them.
