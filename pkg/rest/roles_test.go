@@ -88,7 +88,11 @@ func (w *world) placed(k *resource.Kind, at spot) *resource.Object {
 
 // everywhere is a world with a resource of every kind at every spot.
 func everywhere(t *testing.T) (*world, []*resource.Object) {
-	w := newWorld(t, resource.Site{Zone: "own", Env: resource.EnvUniversal}, func(c *Config) {
+	return everywhereAt(t, resource.Site{Zone: "own", Env: resource.EnvUniversal})
+}
+
+func everywhereAt(t *testing.T, site resource.Site) (*world, []*resource.Object) {
+	w := newWorld(t, site, func(c *Config) {
 		c.Auth.ClientCertificates = true
 		c.Access.Roles = bindings()
 		c.UnsafeDelete = true
