@@ -107,6 +107,7 @@ func webhookKind() *resource.Kind {
 			Display: "Webhook", Displays: "Webhooks",
 		},
 		Scope:       resource.ScopeGlobal,
+		AdminOnly:   true, // many receivers are known by a URL that is a secret
 		LocalStatus: true,
 		Native:      true,
 		Validate:    validateWebhook,

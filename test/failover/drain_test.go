@@ -1,0 +1,208 @@
+package failover
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/atoll-mesh/atoll/test/cluster"
+	"github.com/atoll-mesh/atoll/test/cluster/clustertest"
+)
+
+// TestDrain takes a zone out of the traffic and puts it back while its own
+// clients and those of a zone without workloads call: nobody notices.
+func TestDrain(t *testing.T) {
+	w := start(t)
+	rate := length().rate / 5 // of each of eight loads, beside Envoys that ramp
+	type flow struct {
+		name string
+		home string
+		*cluster.Load
+	}
+	var flows []flow
+	for _, z := range []*zone{w.east, w.north} {
+		for _, v := range usual {
+			spec := v.spec(z, rate)
+			flows = append(flows, flow{z.Name + " " + v.name, z.Name, cluster.StartLoad(spec)})
+		}
+	}
+	lines := map[string]*conversation{}
+	for _, z := range []*zone{w.east, w.north} {
+		lines[z.Name] = converse(t, fmt.Sprintf("%s:%d", z.client.Spec.Address, bytesPort))
+	}
+	ctl := func(args ...string) string {
+		out, errOut, code := clustertest.Ctl(t, w.Cluster, w.global.URL, "", args...)
+		if code != 0 {
+			t.Errorf("atollctl %v: exit code %d\n%s%s", args, code, out, errOut)
+		}
+		return out
+	}
+	t.Log("\n" + ctl("zone", "drain", "east", "--ramp", "4s", "--timeout", "4s", "--watch"))
+	drained := time.Now()
+	// Conversations that reached east before were ended, and go on in west.
+	for name, c := range lines {
+		c.until(t, name, "west/")
+	}
+	over := time.Now()
+	quiet(t, 2*time.Second)
+	undrain := time.Now()
+	t.Log("\n" + ctl("zone", "undrain", "east", "--watch"))
+	back := time.Now()
+	quiet(t, 2*time.Second)
+	for _, f := range flows {
+		var before, during, away, returned, failed int
+		strayed := 0
+		for _, o := range f.Stop() {
+			if o.Err != nil {
+				failed++
+				t.Errorf("%s: %v, %s after the drain began to be over", f.name, o.Err, o.Begun.Sub(drained))
+			}
+			east := strings.HasPrefix(o.Who, "east/")
+			switch {
+			case o.Begun.Before(drained):
+				during++
+				if east {
+					before++
+				}
+			case o.Begun.After(drained) && o.Begun.Before(undrain):
+				away++
+				if east && o.Begun.After(over) {
+					strayed++
+				}
+			case o.Begun.After(back) && east:
+				returned++
+			}
+		}
+		t.Logf("%-22s %d failed; until drained %d of %d from east; while away %d, %d of them from east; back: %d from east", f.name, failed, before, during, away, strayed, returned)
+		if before == 0 || strayed > 0 || returned == 0 {
+			t.Errorf("%s: before %d, while away %d, after %d answers came from east", f.name, before, strayed, returned)
+		}
+	}
+	for name, c := range lines {
+		t.Logf("conversation of %s: %d lines, %d connections", name, c.lines, c.connections)
+	}
+}
+
+// quiet lets traffic flow for a time, which is what is measured.
+func quiet(t *testing.T, d time.Duration) {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	<-ctx.Done()
+}
+
+// TestDrainRefused wants a zone drained whose services are in no other zone.
+func TestDrainRefused(t *testing.T) {
+	w := start(t)
+	w.apply(t, w.east.ControlPlane, "type: MeshService\nmesh: "+mesh+"\nname: lonely\nlabels: {kuma.io/origin: zone}\nspec:\n  selector: {dataplaneLabels: {matchLabels: {kuma.io/workload: backend}}}\n  ports: [{port: 9090, targetPort: 8080, appProtocol: http}]\n")
+	if err := w.global.WaitInSync(t.Context(), readyLimit, "east"); err != nil {
+		t.Fatal(err)
+	}
+	out, errOut, code := clustertest.Ctl(t, w.Cluster, w.global.URL, "", "zone", "drain", "east", "--watch")
+	if code == 0 || !strings.Contains(errOut, "ATL1001") || !strings.Contains(errOut, "lonely") {
+		t.Errorf("exit code %d\n%s%s", code, out, errOut)
+	}
+	// The field of the Zone is refused by the leader, with the reasons in its status.
+	w.apply(t, w.global, "type: Zone\nname: east\nenabled: true\ndrain: {enabled: true}\n")
+	out, errOut, code = clustertest.Ctl(t, w.Cluster, w.global.URL, "", "zone", "drain", "east", "--force", "--ramp", "0s", "--timeout", "0s", "--watch")
+	if code != 0 || !strings.Contains(out, "Drained") {
+		t.Errorf("forced: exit code %d\n%s%s", code, out, errOut)
+	}
+	// What is only there stays there.
+	resp, err := http.Get(w.east.client.URL(webPort))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if b, err := io.ReadAll(resp.Body); err != nil || !strings.HasPrefix(string(b), "west/") {
+		t.Errorf("%q %v", b, err)
+	}
+}
+
+// conversation is an application that keeps one connection for as long as it
+// lives, and connects again when it ends.
+type conversation struct {
+	address            string
+	who                chan string // who answered last; the newest only
+	lines, connections int         // to be read after the test's loads ended
+}
+
+func converse(t *testing.T, address string) *conversation {
+	c := &conversation{address: address, who: make(chan string, 1)}
+	done := make(chan struct{})
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(func() { cancel(); <-done })
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			if err := c.once(ctx); err != nil && ctx.Err() == nil {
+				t.Errorf("a conversation with %s could not begin: %v", address, err)
+				return
+			}
+		}
+	}()
+	return c
+}
+
+// once talks over one connection until that ends. It fails when the first line
+// is not answered.
+func (c *conversation) once(ctx context.Context) error {
+	conn, err := net.DialTimeout("tcp", c.address, 5*time.Second)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	c.connections++
+	in := bufio.NewReader(conn)
+	pace := time.NewTicker(20 * time.Millisecond) // of what is said
+	defer pace.Stop()
+	for n := 0; ; n++ {
+		if _, err := fmt.Fprintln(conn, "hello"); err != nil {
+			return nil
+		}
+		line, err := in.ReadString('\n')
+		if err != nil {
+			if n == 0 {
+				return errors.Join(errors.New("no answer"), err)
+			}
+			return nil
+		}
+		c.lines++
+		select {
+		case <-c.who:
+		default:
+		}
+		c.who <- strings.TrimSpace(line)
+		select {
+		case <-pace.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// until waits for an answer of somebody.
+func (c *conversation) until(t *testing.T, name, prefix string) {
+	t.Helper()
+	limit := time.NewTimer(2 * readyLimit)
+	defer limit.Stop()
+	last := ""
+	for {
+		select {
+		case last = <-c.who:
+			if strings.HasPrefix(last, prefix) {
+				return
+			}
+		case <-limit.C:
+			t.Errorf("the conversation of %s is still with %s after %s", name, last, 2*readyLimit)
+			return
+		}
+	}
+}
