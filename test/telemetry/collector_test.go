@@ -167,7 +167,7 @@ func collect(t *testing.T, w *world) {
 		until(t, "no log of the client by "+speaks, logged(from("client")...))
 		until(t, "no log without agent by "+speaks, logged(from("direct")...))
 		until(t, "no log of bytes by "+speaks, logged(attribute("from", "client"), attribute("code", "0")))
-		until(t, "no log of the server by "+speaks, logged(attribute("inbound", mark), `GET / HTTP/1.1`, attribute("kuma.workload", "kri_wl_shop_east__web_")))
+		until(t, "no log of the server by "+speaks, logged(attribute("inbound", mark), `GET / HTTP/2`, attribute("kuma.workload", "kri_wl_shop_east__web_")))
 
 		c.forget()
 		for _, workload := range []string{"web", "client", "direct"} {

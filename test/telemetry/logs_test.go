@@ -87,9 +87,14 @@ spec:
 		b, _ := os.ReadFile(filepath.Join(dir, name))
 		return string(b)
 	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("plain:\n%s\njson:\n%s\ndefault:\n%s", read("plain"), read("json"), read("default"))
+		}
+	})
 	until(t, "requests are not logged to files", func() bool {
 		w.call(t)
-		return hasAll(read("plain"), "shop 200") && hasAll(read("json"), `{"code":200}`) && hasAll(read("default"), `shop "GET / HTTP/1.1" 200`)
+		return hasAll(read("plain"), "shop 200") && hasAll(read("json"), `{"code":200}`) && hasAll(read("default"), `shop "GET / HTTP/2" 200`)
 	})
 	if got := read("never"); got != "" {
 		t.Errorf("logged for clients that do not match: %s", got)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	grpcgzip "google.golang.org/grpc/encoding/gzip"
@@ -22,6 +23,10 @@ import (
 
 // defaultTimeout bounds one request to a collector.
 const defaultTimeout = 30 * time.Second
+
+// reconnect is the pause between attempts to reach a collector, which should be
+// back soon after the collector is.
+var reconnect = backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 3 * time.Second}
 
 // methods of OTLP over gRPC.
 var methods = map[Signal]string{
@@ -85,7 +90,8 @@ func newSender(s Signal, c settings) (*Sender, error) {
 	if conf != nil {
 		creds = credentials.NewTLS(conf)
 	}
-	x.conn, err = grpc.NewClient(address, grpc.WithTransportCredentials(creds), grpc.WithDefaultCallOptions(grpc.ForceCodecV2(raw{})))
+	x.conn, err = grpc.NewClient(address, grpc.WithTransportCredentials(creds), grpc.WithDefaultCallOptions(grpc.ForceCodecV2(raw{})),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnect, MinConnectTimeout: 5 * time.Second}))
 	return x, err
 }
 
