@@ -116,7 +116,7 @@ func (z *zoneState) status() string {
 func (a *app) inspectZonesCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "zones",
-		Short:   "Show the zones: connected or not, how far behind, what they rejected",
+		Short:   "Show the zones: connected or not, how far behind, what they rejected, who reaches whom",
 		Example: `  atollctl inspect zones`,
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -149,10 +149,14 @@ func (a *app) inspectZonesCmd() *cobra.Command {
 					orDash(last.Version.KumaCp.Version), orDash(cfg.Store.Type),
 				})
 			}
-			return a.printTable([]string{
+			err = a.printTable([]string{
 				"NAME", "STATUS", "LAG TO ZONE", "LAG TO GLOBAL", "REJECTED", "LAST CONNECTED AGO", "LAST UPDATED AGO",
 				"TOTAL UPDATES", "TOTAL ERRORS", "ZONE-CP VERSION", "BACKEND",
 			}, rows)
+			if err != nil {
+				return err
+			}
+			return a.printZoneLinks(cmd.Context())
 		},
 	}
 	a.outputFlag(c)

@@ -154,6 +154,7 @@ func newPlane(ctx context.Context, cfg *config.Config, log *slog.Logger) (*plane
 	p.store = p.sealed
 	p.view = view.New(p.kinds, p.site, log)
 	p.measureView()
+	p.measureLinks()
 	tokens, err := p.tokenConfig()
 	if err == nil {
 		tokens.Used = auditTokens(p.audit, cfg.Access.Audit.TokenUse.Duration)
