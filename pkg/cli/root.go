@@ -124,7 +124,7 @@ Colours are used on terminals only, and not when $NO_COLOR is set.`,
 	c.AddCommand(
 		a.getCmd(), a.applyCmd(), a.diffCmd(), a.deleteCmd(), a.explainCmd(),
 		a.inspectCmd(), a.checkCmd(), a.failoverCmd(), a.historyCmd(), a.revertCmd(), a.exportCmd(),
-		a.generateCmd(), a.zoneCmd(), a.configCmd(), a.versionCmd(),
+		a.generateCmd(), a.installCmd(), a.uninstallCmd(), a.zoneCmd(), a.configCmd(), a.versionCmd(),
 	)
 	return c
 }
