@@ -58,6 +58,8 @@ func celFormatter(format string) []*corev3.TypedExtensionConfig {
 	return []*corev3.TypedExtensionConfig{{Name: "envoy.formatter.cel", TypedConfig: pack(&celv3.Cel{})}}
 }
 
+const logName = "MeshAccessLog"
+
 func otlpLog(l *ir.OTLPLog) *otlplogv3.OpenTelemetryAccessLogConfig {
 	all := string(l.Body)
 	for _, v := range l.Attributes {
@@ -66,7 +68,7 @@ func otlpLog(l *ir.OTLPLog) *otlplogv3.OpenTelemetryAccessLogConfig {
 	out := &otlplogv3.OpenTelemetryAccessLogConfig{
 		//lint:ignore SA1019 its successors are unknown to Envoy 1.36, which is supported
 		CommonConfig: &grpclogv3.CommonGrpcAccessLogConfig{
-			LogName:             "MeshAccessLog",
+			LogName:             logName,
 			TransportApiVersion: corev3.ApiVersion_V3,
 			GrpcService: &corev3.GrpcService{TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{
 				EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: l.Cluster},
@@ -79,8 +81,8 @@ func otlpLog(l *ir.OTLPLog) *otlplogv3.OpenTelemetryAccessLogConfig {
 	}
 	if l.URI != "" { // which Envoy 1.36 cannot
 		//lint:ignore SA1019 as above
-		out.CommonConfig.GrpcService = nil
-		out.HttpService = httpService(l.URI, l.Cluster)
+		out.CommonConfig = nil
+		out.LogName, out.HttpService = logName, httpService(l.URI, l.Cluster)
 	}
 	return out
 }
