@@ -10,20 +10,31 @@ import (
 )
 
 func (a *app) explainCmd() *cobra.Command {
-	return &cobra.Command{
-		Use:   "explain [KIND[.FIELD...]]",
-		Short: "Say what a kind or one of its fields is",
-		Long: `Say what a kind or one of its fields is: type, meaning, what may stand there and
+	c := &cobra.Command{
+		Use:   "explain [KIND[.FIELD...] | FROM TO]",
+		Short: "Say what a kind or a field is, or what happens on the way from a proxy to a service",
+		Long: `With FROM and TO: walk the way of a request from a proxy (a Dataplane, or a service)
+to what it calls (a hostname, a virtual address, a service or a KRI, with :port where
+there are several): name, address, listener, route, endpoints, identity, permission and
+what Envoy refused. Each step says which policy fields have a part in it. The first
+step that is broken comes with a remedy, and makes the exit code 1. The control plane
+of the proxy's zone answers.
+
+Otherwise: say what a kind or one of its fields is: type, meaning, what may stand there and
 what stands there when nothing is given. Without argument, list the kinds.
 
 It is what the server says of itself (GET /api/openapi), so that it fits the
 server's version.`,
 		Example: `  atollctl explain
   atollctl explain meshtimeout
-  atollctl explain meshtimeout.spec.to.default.http`,
-		Args:              args(cobra.MaximumNArgs(1)),
+  atollctl explain meshtimeout.spec.to.default.http
+  atollctl explain web-01 backend.mesh.local:80`,
+		Args:              args(cobra.MaximumNArgs(2)),
 		ValidArgsFunction: a.completeKind,
 		RunE: func(cmd *cobra.Command, given []string) error {
+			if len(given) == 2 {
+				return a.explainWay(cmd, given[0], given[1])
+			}
 			cl, err := a.connect()
 			if err != nil {
 				return err
@@ -64,6 +75,9 @@ server's version.`,
 			return nil
 		},
 	}
+	a.meshFlag(c)
+	a.outputFlag(c)
+	return c
 }
 
 // inside is what lists and maps hold, or the schema itself.

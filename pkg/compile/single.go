@@ -6,6 +6,7 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/delta"
 	"github.com/atoll-mesh/atoll/pkg/envoy"
 	"github.com/atoll-mesh/atoll/pkg/identity"
+	"github.com/atoll-mesh/atoll/pkg/ir"
 	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/policy"
 	"github.com/atoll-mesh/atoll/pkg/resource"
@@ -117,4 +118,13 @@ func (p *plan) cluster(name string) *delta.Resource {
 		}
 	}
 	return nil
+}
+
+// BuildOwn compiles what only this proxy has, as Build does.
+func BuildOwn(in Inputs, s *view.Snapshot, info ProxyInfo) (*ir.Config, error) {
+	x, err := newSingle(&in, s, &info, nil)
+	if err != nil {
+		return nil, err
+	}
+	return x.own(x.matched).build(), nil
 }

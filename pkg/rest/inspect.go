@@ -34,6 +34,7 @@ func (a *API) inspectRoutes(get func(string, endpoint)) {
 	get(proxy+"/policies", a.inspect(a.matchedPolicies))
 	get(proxy+"/_config", a.proxyConfig)
 	get(proxy+"/{question}", a.askProxy)
+	get("/meshes/{mesh}/_explain", a.explain)
 	for _, d := range a.Compile.Policies {
 		path := "/meshes/{mesh}/" + d.Kind().Plural + "/{name}"
 		get(path+"/_resources/dataplanes", a.selectedDataplanes(d))

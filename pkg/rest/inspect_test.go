@@ -218,3 +218,13 @@ func TestPatchesOfDocuments(t *testing.T) {
 		}
 	}
 }
+
+func TestExplain(t *testing.T) {
+	w := inspectable(t)
+	v := w.decoded("/meshes/default/_explain?from=web-1&to=none")
+	if at(v, "broken") != "name" || at(v, "ok") != false || at(v, "steps", 0, "state") == "broken" {
+		t.Errorf("the way to nothing: %v", v)
+	}
+	w.wantStatus(w.get("/meshes/default/_explain?from=web-1"), 400)
+	w.wantStatus(w.get("/meshes/none/_explain?from=web-1&to=none"), 404)
+}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/atoll-mesh/atoll/pkg/explain"
 	"github.com/atoll-mesh/atoll/pkg/failover"
 	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/liveness"
@@ -246,6 +247,10 @@ var operations = map[string]operationDoc{
 		"resources!", object{"type": "object", "additionalProperties": goSchema[total]()},
 	)},
 	"GET " + openAPIPath: {summary: "This description, as JSON or, by Accept, as YAML.", tag: "System", answer: object{"type": "object", "required": []string{"openapi", "paths"}}},
+	"GET /meshes/{mesh}/_explain": {summary: "What happens to a request from a proxy to what it calls, and which step is broken.", tag: "Inspect", answer: goSchema[explain.Report](), query: []object{
+		queryParameter("from", "string", "A Dataplane, or a service, of which a proxy is taken."),
+		queryParameter("to", "string", "A hostname, virtual address, service or KRI, with its port where there are several."),
+	}},
 	"GET /failover/gaps": {summary: "What would break if a zone were lost, and why.", tag: "Failover", answer: goSchema[gapsAnswer](), query: []object{
 		queryParameter("zone", "string", "Only if this zone were lost."), queryParameter("mesh", "string", "Only in this mesh."),
 	}},
