@@ -34,6 +34,8 @@ func cluster(c *ir.Cluster) *clusterv3.Cluster {
 	out.CircuitBreakers = circuitBreakers(c.Limits)
 	out.OutlierDetection = outliers(c.Outliers)
 	out.HealthChecks = healthChecks(c.HealthChecks)
+	// Else an endpoint that is gone stays for as long as it passes checks.
+	out.IgnoreHealthOnHostRemoval = len(c.HealthChecks) > 0
 	out.CommonLbConfig = commonBalance(c)
 	balance(out, c.Balancer)
 	switch c.Type {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -268,11 +269,12 @@ func (h *health) tcp(t *testing.T) {
 				}
 				go func() {
 					defer func() { _ = c.Close() }()
-					line, _ := bufio.NewReader(c).ReadString('\n')
-					if line == "ping\n" {
-						_, _ = c.Write([]byte(reply))
-					} else {
-						_, _ = c.Write([]byte("hello " + reply))
+					for in := bufio.NewScanner(c); in.Scan(); {
+						answer := reply
+						if in.Text() != "ping" {
+							answer = "hello " + reply
+						}
+						_, _ = io.WriteString(c, answer)
 					}
 				}()
 			}

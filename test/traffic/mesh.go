@@ -66,9 +66,9 @@ type session struct {
 	reported xds.Report // guarded by m.mu
 }
 
-// Start runs a mesh until the test ends, at most for a minute, without Envoys.
+// Start runs a mesh until the test ends, at most for three minutes, without Envoys.
 func Start(t testing.TB) *Mesh {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	kinds := kind.All()
 	for _, d := range all.Policies() {
 		kinds = append(kinds, d.Kind())

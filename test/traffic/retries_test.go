@@ -242,15 +242,17 @@ func retriesOfGRPC(t *testing.T, m *traffic.Mesh) {
 			}
 		}
 	}
-	apply("numRetries: 1, perTryTimeout: 100ms")
-	hang := func(try int64) error {
-		if try == 1 {
-			time.Sleep(time.Second)
+	// Without a list: what the server says it has not done.
+	apply("numRetries: 1, backOff: {baseInterval: 1ms}")
+	for word, want := range map[string]int64{"Unavailable": 2, "ResourceExhausted": 2, "Canceled": 2, "Internal": 1, "DeadlineExceeded": 1} {
+		if n, _, _ := call(func(int64) error { return status.Error(words[word], "no") }); n != want {
+			t.Errorf("without retryOn %s is tried %d times, want %d", word, n, want)
 		}
-		return nil
 	}
-	if n, err, took := call(hang); n != 2 || err != nil || took > 900*time.Millisecond {
-		t.Errorf("the first try hangs: %d tries in %v, %v", n, took, err)
+	apply("numRetries: 1, perTryTimeout: 100ms")
+	hang := func(int64) error { time.Sleep(time.Second); return nil }
+	if n, err, took := call(hang); err == nil || took > 900*time.Millisecond {
+		t.Errorf("a try that hangs: %d tries in %v, %v", n, took, err)
 	}
 	resetsOfGRPC(t, m)
 }

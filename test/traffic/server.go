@@ -174,10 +174,10 @@ func Connect(t testing.TB, address string) string {
 }
 
 // Until repeats a check until it holds, and fails the test when it does not
-// within five seconds. It is for what Envoy does by its own clock.
+// within fifteen seconds. It is for what Envoy does by its own clock.
 func Until(t testing.TB, what string, check func() bool) {
 	t.Helper()
-	end := time.Now().Add(5 * time.Second)
+	end := time.Now().Add(15 * time.Second)
 	for !check() {
 		if time.Now().After(end) {
 			t.Fatal(what)

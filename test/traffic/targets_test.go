@@ -20,6 +20,8 @@ type wide struct {
 	apps map[string]*traffic.Server // shop, west, pay
 	at   map[string]string          // where the client's Envoy listens, by what is called
 	in   int                        // where the shop's Envoy listens
+	tcp  int                        // and for its TCP
+	shop func(string) int           // counters of the shop's Envoy
 }
 
 // A service of each kind, as targetRef and as backendRef.
@@ -46,6 +48,7 @@ func startWide(t *testing.T) *wide {
 	w.apps["west"] = &west.Server
 	tcp, tcpWest := traffic.Dead(t), m.Entrance(t, "bytes", "tcp west", nil)
 	egress := traffic.Dead(t)
+	w.tcp = tcp
 	m.Apply(t, strings.NewReplacer(
 		"$IN", fmt.Sprint(w.in), "$SHOP", fmt.Sprint(w.apps["shop"].Port), "$TCP", fmt.Sprint(tcp),
 		"$HELLO", fmt.Sprint(traffic.ServeTCP(t, "tcp shop")), "$EGRESS", fmt.Sprint(egress),
@@ -99,7 +102,7 @@ labels: {app: pay-bytes}
 spec: {match: {port: 81, protocol: tcp}, endpoints: [{address: 127.0.0.1, port: $BYE}]}`))
 	m.Zone(t, "west", "everywhere", "http", west.Port)
 	m.Zone(t, "north", "bytes", "tcp", tcpWest.Port)
-	m.Envoy("shop")
+	w.shop = m.Envoy("shop")
 	m.Envoy("egress")
 	m.Listening(t, w.in)
 	m.Listening(t, egress)

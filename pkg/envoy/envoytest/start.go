@@ -14,7 +14,8 @@ import (
 
 // Start runs an Envoy that takes everything from the ADS server at host:port,
 // in plain text, as the node of that id, until the test ends. Its log is shown
-// if the test fails. What it writes to files is there at once. stat returns one
+// if the test fails. It drains as under the agent, and what it writes to files is
+// there at once. stat returns one
 // of its counters and gauges, 0 as long as there is none of the name.
 func Start(t testing.TB, node, host string, port int) (stat func(name string) int) {
 	t.Helper()
@@ -25,7 +26,7 @@ func Start(t testing.TB, node, host string, port int) (stat func(name string) in
 		t.Fatal(err)
 	}
 	cmd := exec.Command(bin, "-c", file, "--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warn",
-		"--file-flush-interval-msec", "20", "--admin-address-path", admin)
+		"--drain-strategy", "immediate", "--file-flush-interval-msec", "20", "--admin-address-path", admin)
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {

@@ -46,9 +46,11 @@ var (
 	defaultHTTP = []string{"gateway-error", "connect-failure", "refused-stream"}
 	// Without retryOn requests that may be processed twice are tried again
 	// whenever they got no answer, others when nobody has processed them. Calls of
-	// gRPC are among the others.
+	// gRPC are among the others, and are tried again when their server says so.
 	repeatable = append(defaultHTTP[:len(defaultHTTP):len(defaultHTTP)], "reset")
 	untouched  = []string{"connect-failure", "refused-stream", "reset-before-request"}
+	// What servers of gRPC answer to calls that they have not carried out.
+	refused = []string{"cancelled", "resource-exhausted", "unavailable"}
 )
 
 const (
@@ -173,7 +175,7 @@ func (g *GRPC) retry() *ir.Retry {
 		r.On = append(r.On, statuses[s])
 	}
 	if len(r.On) == 0 {
-		r.On = slices.Clone(untouched)
+		r.On = slices.Concat(untouched, refused)
 	}
 	g.BackOff.apply(r)
 	g.RateLimitedBackOff.apply(r)

@@ -1,6 +1,8 @@
 package meshtls
 
 import (
+	"slices"
+
 	"github.com/atoll-mesh/atoll/pkg/ir"
 	"github.com/atoll-mesh/atoll/pkg/policy"
 )
@@ -56,6 +58,35 @@ func (c Conf) params(p *ir.TLSParams) {
 	p.Ciphers = nil
 	for _, name := range c.TLSCiphers {
 		p.Ciphers = append(p.Ciphers, string(name))
+	}
+	forOldVersions(p)
+}
+
+// What Envoy takes by itself has nothing for versions before TLS 1.2, and begins
+// with that.
+var (
+	usualCiphers = []string{
+		"ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-RSA-AES128-GCM-SHA256",
+		"ECDHE-RSA-CHACHA20-POLY1305", "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-RSA-AES256-GCM-SHA384",
+	}
+	oldCiphers = []string{
+		"ECDHE-ECDSA-AES128-SHA", "ECDHE-RSA-AES128-SHA", "ECDHE-ECDSA-AES256-SHA", "ECDHE-RSA-AES256-SHA",
+	}
+)
+
+// forOldVersions makes versions before TLS 1.2 work where they are asked for. A
+// maximum without a minimum is both.
+func forOldVersions(p *ir.TLSParams) {
+	old := func(version string) bool { i, _ := rank(version); return i >= 0 && i < slices.Index(versions, "TLS12") }
+	if old(p.MaxVersion) && p.MinVersion == "" {
+		p.MinVersion = p.MaxVersion
+	}
+	switch {
+	case !old(p.MinVersion):
+	case len(p.Ciphers) == 0:
+		p.Ciphers = slices.Concat(usualCiphers, oldCiphers)
+	case old(p.MaxVersion): // what was listed is for TLS 1.2
+		p.Ciphers = slices.Concat(p.Ciphers, oldCiphers)
 	}
 }
 
