@@ -144,7 +144,7 @@ func (a *app) meshOf(sel *selection) string {
 func (a *app) getOne(ctx context.Context, cl *client, k kindInfo, name string, sel *selection) error {
 	b, err := cl.do(ctx, "GET", withQuery(k.itemPath(a.mesh, name), sel.query()), nil)
 	if isNotFound(err) {
-		return a.noSuch(k, name)
+		return a.noSuchHere(ctx, cl, k, name)
 	}
 	if err != nil {
 		return err

@@ -124,7 +124,7 @@ func (a *app) inspectZonesCmd() *cobra.Command {
 			if err != nil || items == nil {
 				return err
 			}
-			if a.output != "table" {
+			if a.output != "table" && a.output != "wide" {
 				return a.printList(items, total)
 			}
 			var rows [][]string
@@ -179,7 +179,7 @@ func lag(d syncDirection) string {
 }
 
 func (a *app) overviews(cmd *cobra.Command, path string, q url.Values) ([]json.RawMessage, int, error) {
-	if err := a.checkOutput(); err != nil {
+	if err := a.checkOutput("wide"); err != nil {
 		return nil, 0, err
 	}
 	cl, err := a.connect()
@@ -211,7 +211,24 @@ type proxy struct {
 			Listeners []struct{ State string }
 		}
 	}
-	Insight struct{ Subscriptions []subscription } `json:"dataplaneInsight"`
+	Insight struct {
+		Subscriptions []subscription
+		MTLS          struct {
+			Expires time.Time `json:"certificateExpirationTime"`
+			Count   uint32    `json:"certificateRegenerations"`
+			Backend string    `json:"issuedBackend"`
+		} `json:"mTLS"`
+	} `json:"dataplaneInsight"`
+}
+
+// certificate says of what a proxy proves who it is with: the identity, how long
+// it is good for, and how many came before.
+func (p *proxy) certificate() []string {
+	m := p.Insight.MTLS
+	if m.Backend == "" {
+		return []string{"-", "-", "-"}
+	}
+	return []string{m.Backend, until(m.Expires), strconv.FormatUint(uint64(m.Count), 10)}
 }
 
 // status is what people are told of a proxy.
@@ -265,8 +282,15 @@ func (a *app) inspectDataplanesCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if a.output != "table" {
+			if a.output != "table" && a.output != "wide" {
 				return a.printList(items, total)
+			}
+			header := []string{
+				"MESH", "NAME", "ZONE", "STATUS", "ADDRESS", "LAST CONNECTED AGO", "LAST UPDATED AGO",
+				"TOTAL UPDATES", "TOTAL ERRORS", "DP VERSION", "ENVOY VERSION",
+			}
+			if a.output == "wide" {
+				header = append(header, "TAGS", "IDENTITY", "CERT EXPIRES IN", "CERTS ISSUED")
 			}
 			var rows [][]string
 			for _, raw := range items {
@@ -280,11 +304,12 @@ func (a *app) inspectDataplanesCmd() *cobra.Command {
 					age(last.Status.LastUpdateTime), fmt.Sprint(last.Status.Total.Sent), fmt.Sprint(last.Status.Total.Rejected),
 					orDash(last.Version.KumaDp.Version), orDash(last.Version.Envoy.Version),
 				})
+				if a.output == "wide" {
+					more := append([]string{orDash(labelText(p.Labels))}, p.certificate()...)
+					rows[len(rows)-1] = append(rows[len(rows)-1], more...)
+				}
 			}
-			return a.printTable([]string{
-				"MESH", "NAME", "ZONE", "STATUS", "ADDRESS", "LAST CONNECTED AGO", "LAST UPDATED AGO",
-				"TOTAL UPDATES", "TOTAL ERRORS", "DP VERSION", "ENVOY VERSION",
-			}, rows)
+			return a.printTable(header, rows)
 		},
 	}
 	a.meshFlag(c)

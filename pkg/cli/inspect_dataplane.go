@@ -88,6 +88,9 @@ is made as if the policies labelled kuma.io/effect=shadow were in force, and wit
 				path += "/_" + what
 			}
 			b, err := cl.do(cmd.Context(), "GET", withQuery(path, q), nil)
+			if isNotFound(err) {
+				return a.noSuchDataplane(cmd.Context(), cl, given[0], err)
+			}
 			if err != nil {
 				return err
 			}

@@ -21,8 +21,11 @@ func (a *app) inspectMeshesCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if a.output != "table" {
+			if a.output != "table" && a.output != "wide" {
 				return a.printList(items, total)
+			}
+			if len(items) == 0 {
+				fmt.Fprintln(a.err, "There are no insights of meshes here: a zone leaves them to its global. 'atollctl inspect dataplanes' shows the proxies of this zone")
 			}
 			var rows [][]string
 			for _, raw := range items {
@@ -134,6 +137,8 @@ func (a *app) serviceRow(s *service) []string {
 	}
 	proxies := "-"
 	switch {
+	case s.Status.Proxies != nil && s.Status.Proxies.Total == 0 && s.Labels["kuma.io/origin"] == "global" && s.Labels["kuma.io/zone"] != "":
+		// A copy of another zone's service: how many proxies it has is known there.
 	case s.Status.Proxies != nil:
 		proxies = fmt.Sprintf("%d/%d", min(s.Status.Proxies.Connected, s.Status.Proxies.Healthy), s.Status.Proxies.Total)
 	case s.Type == "MeshMultiZoneService":
@@ -186,7 +191,7 @@ func (a *app) inspectPolicy(cmd *cobra.Command, kind, name string) error {
 	}
 	items, total, err := cl.list(cmd.Context(), k.itemPath(a.mesh, name)+"/_resources/dataplanes", url.Values{})
 	if isNotFound(err) {
-		return a.noSuch(k, name)
+		return a.noSuchHere(cmd.Context(), cl, k, name)
 	}
 	if err != nil {
 		return err

@@ -170,6 +170,15 @@ func age(t time.Time) string {
 	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }
 
+// until says how long it takes to t, in one or two units.
+func until(t time.Time) string {
+	d := time.Until(t)
+	if d < 0 {
+		return "expired"
+	}
+	return age(time.Now().Add(-d))
+}
+
 func orDash(s string) string {
 	if s == "" {
 		return "-"
