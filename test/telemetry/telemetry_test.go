@@ -29,6 +29,8 @@ func TestTelemetry(t *testing.T) {
 		{"Prometheus", serveMetrics},
 		{"TCP", logsByTCP},
 		{"files", logsToFiles},
+		{"Zipkin", tracesToZipkin},
+		{"Datadog", tracesToDatadog},
 		{"collector", collect},
 		{"variables", collectByVariables},
 	} {
