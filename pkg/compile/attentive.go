@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"slices"
 	"time"
 
 	"github.com/atoll-mesh/atoll/pkg/ir"
@@ -56,5 +57,22 @@ func attentive(d policy.Dest, c *ir.Cluster) {
 		// Nobody knows when an answer is due, so that only the kernel can tell.
 		c.Watch = &ir.Watch{Idle: hostIdle, Interval: hostInterval, Probes: hostProbes, Unacknowledged: hostSilence}
 		c.CloseOnFailure = true
+	}
+}
+
+// onePriority spares routes the search for other priorities where there are none:
+// only a service of several zones has them.
+func onePriority(o *policy.Outbound) {
+	if o.Routes == nil {
+		return
+	}
+	several := map[string]bool{}
+	for _, d := range o.Backends {
+		several[d.Name()] = d.Kind == kind.MeshMultiZoneService
+	}
+	for _, r := range o.Routes.Routes {
+		if r.Forward != nil && r.Forward.Retry != nil && !slices.ContainsFunc(r.Forward.Clusters, func(c ir.WeightedRef) bool { return several[c.Cluster] }) {
+			r.Forward.Retry.PreviousPriorities = 0
+		}
 	}
 }

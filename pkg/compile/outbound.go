@@ -193,6 +193,7 @@ func (o *outbound) build(rules *policy.OutboundRules) (l *ir.Listener, rc *ir.Ro
 	}
 	po := &policy.Outbound{Dest: o.dest, Listener: l}
 	rules.Outbound(po)
+	onePriority(po)
 	for _, c := range l.Chains {
 		if c.HTTP != nil {
 			c.HTTP.InternalCIDRs = o.cidrs

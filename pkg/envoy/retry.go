@@ -14,6 +14,8 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/ir"
 )
 
+// retry names extensions briefly: Envoy finds them by their types, and every route
+// of every client has them.
 func retry(r *ir.Retry) *routev3.RetryPolicy {
 	if r == nil {
 		return nil
@@ -38,7 +40,7 @@ func retry(r *ir.Retry) *routev3.RetryPolicy {
 	}
 	if r.PreviousHosts {
 		out.RetryHostPredicate = append(out.RetryHostPredicate, &routev3.RetryPolicy_RetryHostPredicate{
-			Name: "envoy.retry_host_predicates.previous_hosts",
+			Name: "hosts",
 			ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{
 				TypedConfig: pack(&previoushostsv3.PreviousHostsPredicate{}),
 			},
@@ -46,7 +48,7 @@ func retry(r *ir.Retry) *routev3.RetryPolicy {
 	}
 	for _, labels := range r.OmitHosts {
 		out.RetryHostPredicate = append(out.RetryHostPredicate, &routev3.RetryPolicy_RetryHostPredicate{
-			Name: "envoy.retry_host_predicates.omit_host_metadata",
+			Name: "metadata",
 			ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{
 				TypedConfig: pack(&omithostsv3.OmitHostMetadataConfig{MetadataMatch: &corev3.Metadata{
 					FilterMetadata: map[string]*structpb.Struct{"envoy.lb": stringStruct(labels)},
@@ -56,7 +58,7 @@ func retry(r *ir.Retry) *routev3.RetryPolicy {
 	}
 	if r.PreviousPriorities > 0 {
 		out.RetryPriority = &routev3.RetryPolicy_RetryPriority{
-			Name: "envoy.retry_priorities.previous_priorities",
+			Name: "priorities",
 			ConfigType: &routev3.RetryPolicy_RetryPriority_TypedConfig{
 				TypedConfig: pack(&previousprioritiesv3.PreviousPrioritiesConfig{UpdateFrequency: int32(r.PreviousPriorities)}),
 			},

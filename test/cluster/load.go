@@ -32,6 +32,7 @@ type LoadSpec struct {
 // Outcome is what became of one request.
 type Outcome struct {
 	Begun time.Time
+	Late  time.Duration // Begun was so much later than it should have been: the machine is busy
 	Took  time.Duration
 	Who   string // answered; empty: nobody
 	Err   error
@@ -93,6 +94,7 @@ func (l *Load) run(ctx context.Context) {
 		i := l.reserve()
 		wg.Go(func() {
 			o := Outcome{Begun: time.Now()}
+			o.Late = o.Begun.Sub(at)
 			o.Who, o.Err = call(fmt.Sprintf("%p-%d", l, n))
 			o.Took = time.Since(o.Begun)
 			l.mu.Lock()

@@ -31,7 +31,8 @@ type summary struct {
 	used          time.Duration  // from ready to the first answer of what was away
 	twice         int
 	errs          map[string]int
-	when          map[int]int // failures by second since the fault
+	when          map[int]int   // failures by second since the fault
+	late          time.Duration // at most, a request was begun: the machine is busy
 }
 
 // marks are the moments of one fault.
@@ -49,6 +50,7 @@ func summarize(all []cluster.Outcome, m marks, home string, lost func(who string
 			continue
 		case o.Begun.Before(m.back):
 			s.sent++
+			s.late = max(s.late, o.Late)
 			after := o.Begun.Sub(m.fault)
 			if o.Err != nil {
 				s.failed++
@@ -101,8 +103,8 @@ func (s *summary) success() float64 { return 100 * (1 - float64(s.failed)/float6
 // table prints summaries for people.
 func table(list []*summary) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n%-34s %-16s %9s %7s %8s %9s %6s %-26s %10s %8s\n",
-		"fault", "load", "success", "failed", "last", "longest", "slow", "answers", "returning", "used")
+	fmt.Fprintf(&b, "\n%-34s %-16s %9s %7s %8s %9s %6s %-26s %10s %8s %6s\n",
+		"fault", "load", "success", "failed", "last", "longest", "slow", "answers", "returning", "used", "late")
 	for _, s := range list {
 		used := "-"
 		if s.used >= 0 {
@@ -116,8 +118,8 @@ func table(list []*summary) string {
 		if s.failed > 0 {
 			last = fmt.Sprintf("%.1fs", s.last.Seconds())
 		}
-		fmt.Fprintf(&b, "%-34s %-16s %8.2f%% %7d %8s %8.2fs %6d %-26s %5d/%-4d %8s\n",
-			s.fault, s.load, s.success(), s.failed, last, s.longest.Seconds(), s.slow, strings.Join(shares, ", "), s.laterX, s.later, used)
+		fmt.Fprintf(&b, "%-34s %-16s %8.2f%% %7d %8s %8.2fs %6d %-26s %5d/%-4d %8s %5.2fs\n",
+			s.fault, s.load, s.success(), s.failed, last, s.longest.Seconds(), s.slow, strings.Join(shares, ", "), s.laterX, s.later, used, s.late.Seconds())
 		if len(s.when) > 0 {
 			b.WriteString("      begun in second:")
 			for _, at := range slices.Sorted(maps.Keys(s.when)) {
