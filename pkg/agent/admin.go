@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"sigs.k8s.io/yaml"
@@ -16,6 +18,8 @@ import (
 type admin struct {
 	network, address string
 	client           *http.Client
+	pid              atomic.Int64 // of the Envoy that runs, or ran last
+	log              *slog.Logger
 }
 
 // adminTimeout bounds one call; they are answered from memory.
@@ -50,7 +54,7 @@ func adminOf(bootstrap []byte) (*admin, error) {
 }
 
 func newAdmin(network, address string) *admin {
-	return &admin{network: network, address: address, client: &http.Client{
+	return &admin{network: network, address: address, log: slog.New(slog.DiscardHandler), client: &http.Client{
 		Timeout: adminTimeout,
 		Transport: &http.Transport{
 			DisableKeepAlives: true, // a restarted Envoy has new sockets

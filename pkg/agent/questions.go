@@ -103,8 +103,12 @@ func (c *Config) answerOnce(ctx context.Context, a *admin, r *bootstrapRequest, 
 	}
 }
 
-// answer asks Envoy what the control plane asks, if that may be asked.
+// answer asks Envoy what the control plane asks, if that may be asked, or does the
+// one thing that it may ask for.
 func (a *admin) answer(ctx context.Context, question *http.Request) *http.Response {
+	if question.Method == http.MethodPost && question.URL.Path == hangUpPath {
+		return a.answerHangUp(ctx, question)
+	}
 	if question.Method != http.MethodGet || !askable[question.URL.Path] {
 		return textResponse(http.StatusForbidden, "only GET of /config_dump, /stats and /clusters is answered")
 	}

@@ -81,6 +81,7 @@ func Run(ctx context.Context, c Config, signals <-chan os.Signal, io Streams) er
 	if err != nil {
 		return err
 	}
+	a.log = c.Log
 	names, err := c.names(answer.Bootstrap)
 	if err != nil {
 		return err
@@ -109,7 +110,11 @@ func Run(ctx context.Context, c Config, signals <-chan os.Signal, io Streams) er
 	s := &supervisor{c: &c, admin: a, ready: ready, signals: signals, leave: func(ctx context.Context) error {
 		return c.leave(ctx, request, ca)
 	}, start: func() (*process, error) {
-		return startEnvoy(binary, c.args(file), names, watched.inherited(), io.Out, io.Err)
+		envoy, err := startEnvoy(binary, c.args(file), names, watched.inherited(), io.Out, io.Err)
+		if err == nil {
+			a.pid.Store(int64(envoy.pid))
+		}
+		return envoy, err
 	}}
 	return s.run(ctx)
 }

@@ -98,6 +98,10 @@ func (s *Server) serveQuestions(w http.ResponseWriter, r *http.Request) {
 		conn.Close() // which ends read
 	}
 	<-c.turn
+	if gone := s.hangUps.current(id.Mesh); len(gone) > 0 {
+		// It may not have been connected when that was decided.
+		s.hangUp(r.Context(), map[resource.ID]*channel{id: c}, gone)
+	}
 	c.read(buffered.Reader)
 	s.questions.remove(id, c)
 }
@@ -166,9 +170,14 @@ func (c *channel) read(r *bufio.Reader) {
 	}
 }
 
-// ask asks for a path. A question that is not answered ends the connection,
-// since later answers would be taken for others.
+// ask asks for a path.
 func (c *channel) ask(ctx context.Context, path string) ([]byte, error) {
+	return c.call(ctx, http.MethodGet, path)
+}
+
+// call makes a request. One that is not answered ends the connection, since later
+// answers would be taken for others.
+func (c *channel) call(ctx context.Context, method, path string) ([]byte, error) {
 	select {
 	case c.turn <- struct{}{}:
 		defer func() { <-c.turn }()
@@ -177,7 +186,7 @@ func (c *channel) ask(ctx context.Context, path string) ([]byte, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://envoy"+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, "http://envoy"+path, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -94,6 +94,7 @@ type Server struct {
 	blame   *blame
 
 	questions questions
+	hangUps   hangUps
 }
 
 // New checks the configuration and reads the certificate.
@@ -108,6 +109,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, log: cfg.Log, certs: certs}
+	s.hangUps.s = s
 	s.writer = newWriter(s)
 	s.blame = newBlame(s)
 	s.proxies = newProxies(s)
@@ -152,6 +154,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	var background sync.WaitGroup
 	background.Go(func() { s.writer.run(writerCtx) })
 	background.Go(func() { s.blame.run(writerCtx) })
+	background.Go(func() { s.hangUps.run(ctx) })
 	if s.cfg.Exclusive {
 		background.Go(func() { s.endStale(ctx) })
 	} else {
