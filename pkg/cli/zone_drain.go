@@ -173,7 +173,8 @@ func (d *drainCall) path() string { return "/zones/" + url.PathEscape(d.zone) }
 // there is a newer revision.
 func (d *drainCall) follow(ctx context.Context, cl *client, revision uint64) error {
 	var tab *table
-	last := ""
+	var mine []drainState
+	last, begun := "", time.Now()
 	for {
 		header := http.Header{minRevisionHeader: {strconv.FormatUint(revision, 10)}}
 		got, err := cl.call(ctx, http.MethodGet, d.path()+"/_drain", nil, header)
@@ -181,7 +182,11 @@ func (d *drainCall) follow(ctx context.Context, cl *client, revision uint64) err
 		case ctx.Err() != nil:
 			return nil
 		case isStatus(err, http.StatusServiceUnavailable):
-			continue // nothing changed for a while
+			// Nothing changed for a while.
+			if done, err := d.done(mine, begun); done || err != nil {
+				return err
+			}
+			continue
 		case err != nil:
 			return err
 		}
@@ -189,7 +194,7 @@ func (d *drainCall) follow(ctx context.Context, cl *client, revision uint64) err
 		if err := json.Unmarshal(got.body, &p); err != nil {
 			return err
 		}
-		mine := slices.DeleteFunc(slices.Clone(p.Drains), func(s drainState) bool { return !d.about(&s) })
+		mine = slices.DeleteFunc(slices.Clone(p.Drains), func(s drainState) bool { return !d.about(&s) })
 		var rows [][]string
 		for i := range mine {
 			rows = append(rows, mine[i].row())
@@ -209,7 +214,7 @@ func (d *drainCall) follow(ctx context.Context, cl *client, revision uint64) err
 				}
 			}
 		}
-		if done, err := d.done(mine); done || err != nil {
+		if done, err := d.done(mine, begun); done || err != nil {
 			return err
 		}
 		if got.revision == 0 {
@@ -227,8 +232,12 @@ func (d *drainCall) about(s *drainState) bool {
 	return s.Mesh == d.mesh && slices.Contains(d.services, s.Service)
 }
 
+// staleRefusal is how long a refusal may be that of an earlier attempt: the leader
+// looks again at once, and then every few seconds.
+const staleRefusal = 10 * time.Second
+
 // done tells whether there is nothing more to wait for.
-func (d *drainCall) done(list []drainState) (bool, error) {
+func (d *drainCall) done(list []drainState, begun time.Time) (bool, error) {
 	if d.back {
 		if len(list) == 0 {
 			_, err := fmt.Fprintf(d.err, "zone %s has its traffic back\n", d.zone)
@@ -240,6 +249,9 @@ func (d *drainCall) done(list []drainState) (bool, error) {
 	for i := range list {
 		switch list[i].Phase {
 		case "Refused":
+			if d.force || time.Since(begun) < staleRefusal {
+				continue
+			}
 			return true, failWith(exitFailed, "%s of zone %s: requests would fail:\n  %s", list[i].target(), d.zone, strings.Join(list[i].Reasons, "\n  "))
 		case "Drained":
 			finished++
