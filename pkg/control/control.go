@@ -128,7 +128,7 @@ func newController(cfg Config) *controller {
 	if c.site.Federated {
 		c.jobs = append(c.jobs, &sharedTrust{site: c.site})
 	}
-		c.jobs = append(c.jobs, &rejections{site: c.site})
+	c.jobs = append(c.jobs, &rejections{site: c.site})
 	return c
 }
 

@@ -58,7 +58,7 @@ func (j *telemetry) settle(p *pass, mesh string) {
 			var missing []string
 			for _, ref := range refs {
 				if b := kind.OTelBackendFor(ref.Labels, backends); b != nil {
-					users[b.ID] = append(users[b.ID], fmt.Sprintf("%s %s", t, o.Name))
+					users[b.ID] = append(users[b.ID], fmt.Sprintf("%s %s", t, o.DisplayName()))
 				} else {
 					missing = append(missing, labelText(ref.Labels))
 				}

@@ -22,7 +22,7 @@ type AccessLog struct {
 // OTLPLog sends log records to a collector.
 type OTLPLog struct {
 	Cluster    string            `json:"cluster"`
-	URI        string            `json:"uri,omitempty"` // for OTLP over HTTP; empty: gRPC
+	URI        string            `json:"uri,omitempty"`  // for OTLP over HTTP; empty: gRPC
 	Body       json.RawMessage   `json:"body,omitempty"` // a value of OTLP, or any JSON
 	Attributes map[string]string `json:"attributes,omitempty"`
 	Resource   map[string]string `json:"resource,omitempty"`

@@ -74,7 +74,7 @@ type Kind struct {
 	// sent to others nor part of the API where there is nothing to say. Such a
 	// kind does not count as one that HasStatus.
 	LocalStatus bool
-	Policy    *PolicyInfo // nil unless a policy
+	Policy      *PolicyInfo // nil unless a policy
 	// Ports lists the ports of a destination of traffic, which is what can be
 	// called by its name and reached across zones. Nil for all other kinds.
 	Ports  func(*Object) []Port

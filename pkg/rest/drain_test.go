@@ -11,7 +11,9 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/resource"
 )
 
-func post(w *world, path, body string) answer { return w.do(request{method: "POST", path: path, body: body}) }
+func post(w *world, path, body string) answer {
+	return w.do(request{method: "POST", path: path, body: body})
+}
 
 // wantedDrain is what the stored Zone wants.
 func wantedDrain(w *world) *systemv1.ZoneDrain {

@@ -108,8 +108,8 @@ func TestMeshesAreSeparate(t *testing.T) {
 		}
 		spiffe := func(of string) string { return "spiffe://" + of + ".east.mesh.local/workload/client" }
 		certificates := map[string]*tls.Certificate{
-			"of the mesh":                             issue(t, cas[mesh], spiffe(mesh)),
-			"of another mesh":                         issue(t, cas[other], spiffe(other)),
+			"of the mesh":     issue(t, cas[mesh], spiffe(mesh)),
+			"of another mesh": issue(t, cas[other], spiffe(other)),
 			"of another mesh that claims to be of it": issue(t, cas[other], spiffe(mesh)),
 			"of an unknown CA":                        issue(t, forged, spiffe(mesh)),
 			"of the mesh for another trust domain":    issue(t, cas[mesh], spiffe(other)),
