@@ -9,10 +9,12 @@ build:
 	@mkdir -p build/bin
 	go build -trimpath -ldflags '$(LDFLAGS)' -o build/bin/ $(addprefix ./app/,$(BINARIES))
 
-# Go from the .proto files under api/; descriptions of the API from doc comments.
+# Go from the .proto files under api/; descriptions of the API from doc comments; the
+# client of the API from its description.
 generate:
 	go run ./tools/genapi
 	go run ./tools/describe
+	go run ./tools/genclient
 
 clean:
 	rm -rf build

@@ -19,6 +19,7 @@ import (
 	"strings"
 	"time"
 
+	api "github.com/atoll-mesh/atoll/api/client"
 	"github.com/atoll-mesh/atoll/pkg/observe"
 )
 
@@ -34,20 +35,20 @@ type client struct {
 
 // kindInfo is what GET /_resources says of a kind.
 type kindInfo struct {
-	Name                string   `json:"name"`
-	Scope               string   `json:"scope"`
-	ReadOnly            bool     `json:"readOnly"`
-	Path                string   `json:"path"`
-	Display             string   `json:"singularDisplayName"`
-	Singular            string   `json:"singular"`
-	Aliases             []string `json:"aliases"`
-	ShortName           string   `json:"shortName"`
-	IncludeInFederation bool     `json:"includeInFederation"`
-	AdminOnly           bool     `json:"adminOnly"`
-	Policy              *struct {
-		IsTargetRef bool `json:"isTargetRef"`
-	} `json:"policy"`
+	Name                string
+	Scope               string
+	ReadOnly            bool
+	Path                string
+	Display             string
+	Singular            string
+	Aliases             []string
+	ShortName           string
+	IncludeInFederation bool
+	AdminOnly           bool
+	Policy              *policyInfo
 }
+
+type policyInfo struct{ IsTargetRef bool }
 
 // named tells whether people may mean the kind by a word, in lower case.
 func (k kindInfo) named(word string) bool {
@@ -76,13 +77,16 @@ func (k kindInfo) listPath(mesh string) string {
 
 // problem is an error answer.
 type problem struct {
-	Status     int    `json:"status"`
-	Title      string `json:"title"`
-	Detail     string `json:"detail"`
-	Parameters []struct {
-		Field  string `json:"field"`
-		Reason string `json:"reason"`
-	} `json:"invalid_parameters"`
+	Status     int         `json:"status"`
+	Title      string      `json:"title"`
+	Detail     string      `json:"detail"`
+	Parameters []violation `json:"invalid_parameters"`
+	Unreadable []violation `json:"unreadable"` // values that could not be decoded
+}
+
+type violation struct {
+	Field  string `json:"field"`
+	Reason string `json:"reason"`
 }
 
 func (p *problem) Error() string {
@@ -302,6 +306,10 @@ func problemOf(resp *http.Response, method, path string, content []byte) error {
 		p.Detail = strings.TrimSpace(string(content))
 	}
 	p.Status = resp.StatusCode
+	if len(p.Unreadable) > 0 { // of which the detail has the fields, too
+		p.Parameters = append(p.Parameters, p.Unreadable...)
+		p.Detail, _, _ = strings.Cut(p.Detail, ": ")
+	}
 	hint := ""
 	switch p.Status {
 	case http.StatusUnauthorized:
@@ -329,13 +337,35 @@ func (c *client) get(ctx context.Context, path string, into any) error {
 // allKinds lists the kinds of the server.
 func (c *client) allKinds(ctx context.Context) ([]kindInfo, error) {
 	if c.kinds == nil {
-		var answer struct{ Resources []kindInfo }
-		if err := c.get(ctx, "/_resources", &answer); err != nil {
+		answer, err := c.api().GetItsResources(ctx)
+		if err != nil {
 			return nil, err
 		}
-		c.kinds = answer.Resources
+		for _, r := range answer.Resources {
+			k := kindInfo{
+				Name: r.Name, Scope: r.Scope, ReadOnly: r.ReadOnly, Path: r.Path, Display: r.SingularDisplayName,
+				Aliases: r.Aliases, ShortName: r.ShortName, IncludeInFederation: r.IncludeInFederation,
+				AdminOnly: r.AdminOnly != nil && *r.AdminOnly,
+			}
+			if r.Singular != nil {
+				k.Singular = *r.Singular
+			}
+			if r.Policy != nil {
+				k.Policy = &policyInfo{IsTargetRef: r.Policy.IsTargetRef}
+			}
+			c.kinds = append(c.kinds, k)
+		}
 	}
 	return c.kinds, nil
+}
+
+// api is the generated client over this one. Resources go without it: their kinds
+// are learned from the server, and documents are shown as they came.
+func (c *client) api() *api.Client {
+	return &api.Client{Send: func(ctx context.Context, method, path string, header http.Header, body []byte) ([]byte, error) {
+		a, err := c.call(ctx, method, path, body, header)
+		return a.body, err
+	}}
 }
 
 // kindByName finds a kind by type, path segment, singular or short name.

@@ -112,7 +112,7 @@ func decode(k *resource.Kind, body []byte) (*resource.Object, error) {
 	case err == nil:
 		return o, nil
 	case errors.As(err, &undecodable):
-		return nil, badRequest("invalid %s object: %s", k.Type, undecodable)
+		return nil, errors.Join(badRequest("invalid %s object: %s", k.Type, undecodable), undecodable)
 	case errors.As(err, &fields):
 		return nil, invalid(titlePut, fields)
 	case errors.Is(err, resource.ErrSyntax):

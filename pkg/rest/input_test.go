@@ -112,7 +112,8 @@ func TestUndecodableValues(t *testing.T) {
 	} {
 		a := w.put("/meshes/default/"+tc.path, `{"name":"t","mesh":"default",`+tc.body+`}`)
 		w.wantStatus(a, 400)
-		if p := problemOf(t, a); p.Title != "Bad Request" || len(p.InvalidParameters) > 0 || !strings.Contains(p.Detail, tc.field+": ") {
+		if p := problemOf(t, a); p.Title != "Bad Request" || len(p.InvalidParameters) > 0 || !strings.Contains(p.Detail, tc.field+": ") ||
+			len(p.Unreadable) != 1 || p.Unreadable[0].Field != tc.field {
 			t.Errorf("%s: %s", tc.field, a.Body)
 		}
 	}

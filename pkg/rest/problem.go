@@ -128,8 +128,9 @@ type problemBody struct {
 	Title             string      `json:"title"`
 	Detail            string      `json:"detail"`
 	InvalidParameters []parameter `json:"invalid_parameters,omitempty"`
-	Details           string      `json:"details"`          // as Detail, for old clients
-	Causes            []parameter `json:"causes,omitempty"` // as InvalidParameters, for old clients
+	Unreadable        []parameter `json:"unreadable,omitempty"` // values that Detail is about
+	Details           string      `json:"details"`              // as Detail, for old clients
+	Causes            []parameter `json:"causes,omitempty"`     // as InvalidParameters, for old clients
 }
 
 // fail answers with a problem. Every error of the API passes here.
@@ -143,6 +144,12 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 	for _, f := range p.Fields {
 		body.InvalidParameters = append(body.InvalidParameters, parameter{Field: f.Field, Reason: f.Reason})
 		body.Causes = append(body.Causes, parameter{Field: f.Field, Message: f.Reason})
+	}
+	var unreadable *resource.UndecodableError
+	if errors.As(err, &unreadable) {
+		for _, f := range unreadable.FieldErrors {
+			body.Unreadable = append(body.Unreadable, parameter{Field: f.Field, Reason: f.Reason})
+		}
 	}
 	writeJSON(w, p.Status, body)
 }

@@ -1,0 +1,14 @@
+package rest
+
+import (
+	"github.com/atoll-mesh/atoll/pkg/auth"
+	"github.com/atoll-mesh/atoll/pkg/resource"
+)
+
+// Describe is the OpenAPI document of a control plane with these kinds that serves
+// every endpoint there is, for programs that are made from it.
+func Describe(kinds *resource.Kinds) ([]byte, error) {
+	a := newAPI(Config{Kinds: kinds, Tokens: &auth.Tokens{}, RootURL: "/"})
+	a.routes()
+	return a.description()
+}
