@@ -21,7 +21,8 @@ const settled = 5 * time.Second
 // summary is what one load saw of one fault.
 type summary struct {
 	fault, load   string
-	sent, failed  int           // while the part was away
+	sent, failed  int // while the part was away
+	away          time.Duration
 	last          time.Duration // from the fault to the end of the last failure
 	slow          int           // requests begun later than settled that took longer than slow
 	longest       time.Duration
@@ -40,7 +41,7 @@ type marks struct{ fault, back, ready time.Time }
 
 // summarize looks at the outcomes of a load. lost tells what the fault took away.
 func summarize(all []cluster.Outcome, m marks, home string, lost func(who string) bool) *summary {
-	s := &summary{shares: map[string]int{}, errs: map[string]int{}, when: map[int]int{}, used: -1}
+	s := &summary{shares: map[string]int{}, errs: map[string]int{}, when: map[int]int{}, used: -1, away: m.back.Sub(m.fault)}
 	for _, o := range all {
 		switch end := o.Begun.Add(o.Took); {
 		case end.Before(m.fault):
