@@ -59,14 +59,49 @@ Exits with 0 when nothing differs and with 1 when something does.`,
 	return c
 }
 
-// wouldKeep tells whether writing a document would change nothing.
-func (c *client) wouldKeep(ctx context.Context, t target, doc []byte) (bool, error) {
+// preview is what a server says that a write would do.
+type preview struct {
+	Operation string
+	Envoy     struct {
+		Compared, Changed int
+		Groups            []struct {
+			Proxies struct {
+				Total int
+				Names []string
+			}
+			Total   int
+			Changes []struct{ Type, Name, Operation string }
+		}
+	}
+}
+
+// preview asks what writing a document would do.
+func (c *client) preview(ctx context.Context, t target, doc []byte) (p preview, err error) {
 	b, err := c.do(ctx, http.MethodPut, withQuery(t.path(), url.Values{"dryRun": {"true"}}), doc)
 	if err != nil {
-		return false, err
+		return p, err
 	}
-	var preview struct{ Operation string }
-	return json.Unmarshal(b, &preview) == nil && preview.Operation == "none", nil
+	return p, json.Unmarshal(b, &p)
+}
+
+// printEffect says which Envoys a change would reach. The lines are comments to
+// tools that read differences.
+func (a *app) printEffect(p preview) {
+	if p.Envoy.Compared == 0 {
+		return
+	}
+	fmt.Fprintf(a.out, "# changes the configuration of %d of %d proxies\n", p.Envoy.Changed, p.Envoy.Compared)
+	for _, g := range p.Envoy.Groups {
+		var what []string
+		for _, c := range g.Changes {
+			what = append(what, c.Operation+" "+c.Type+" "+c.Name)
+		}
+		names := g.Proxies.Names
+		if n := g.Proxies.Total - len(names); n > 0 {
+			names = append(names, fmt.Sprintf("%d more", n))
+		}
+		fmt.Fprintf(a.out, "#   %s: %s\n", strings.Join(names, ", "), strings.Join(what, ", "))
+	}
 }
 
 func (a *app) diffOne(ctx context.Context, cl *client, d *document, trial bool) (bool, error) {
@@ -102,14 +137,14 @@ func (a *app) diffOne(ctx context.Context, cl *client, d *document, trial bool) 
 	if err != nil {
 		return false, err
 	}
-	hunks := diffLines(is, be)
+	hunks, would := diffLines(is, be), preview{}
 	if len(hunks) == 0 {
 		return false, nil
 	}
 	if trial {
 		// Defaults that the server fills in are no difference, and only it knows them.
-		same, err := cl.wouldKeep(ctx, t, sent)
-		if same {
+		would, err = cl.preview(ctx, t, sent)
+		if would.Operation == "none" {
 			return false, nil
 		}
 		if isStatus(err, http.StatusBadRequest) {
@@ -121,6 +156,7 @@ func (a *app) diffOne(ctx context.Context, cl *client, d *document, trial bool) 
 	for _, h := range hunks {
 		a.printHunk(a.out, h)
 	}
+	a.printEffect(would)
 	return true, nil
 }
 

@@ -9,6 +9,8 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+
+	"github.com/atoll-mesh/atoll/pkg/delta"
 )
 
 // JSON is what the proxy is given as JSON, by type URL and name, with private
@@ -21,26 +23,33 @@ func (r *Result) JSON() (map[string]map[string]json.RawMessage, error) {
 		}
 		of := make(map[string]json.RawMessage, len(named))
 		for name, res := range named {
-			m, err := res.Body.UnmarshalNew()
+			b, err := JSON(res)
 			if err != nil {
 				return nil, fmt.Errorf("%s %s: %w", t, name, err)
 			}
-			if s, ok := m.(*tlsv3.Secret); ok {
-				blank(s)
-			}
-			b, err := protojson.Marshal(m)
-			if err != nil {
-				return nil, fmt.Errorf("%s %s: %w", t, name, err)
-			}
-			var c bytes.Buffer // protojson varies its spaces on purpose
-			if err := json.Compact(&c, b); err != nil {
-				return nil, err
-			}
-			of[name] = c.Bytes()
+			of[name] = b
 		}
 		out[t.URL()] = of
 	}
 	return out, nil
+}
+
+// JSON is one resource as JSON, likewise.
+func JSON(r *delta.Resource) (json.RawMessage, error) {
+	m, err := r.Body.UnmarshalNew()
+	if err != nil {
+		return nil, err
+	}
+	if s, ok := m.(*tlsv3.Secret); ok {
+		blank(s)
+	}
+	b, err := protojson.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	var c bytes.Buffer // protojson varies its spaces on purpose
+	err = json.Compact(&c, b)
+	return c.Bytes(), err
 }
 
 // blank removes what nobody but the proxy may know.

@@ -56,7 +56,9 @@ type previewBody struct {
 		Services nameList `json:"services"` // mesh/name
 		Zones    nameList `json:"zones"`
 	} `json:"affects"`
-	Warnings []string `json:"warnings,omitempty"`
+	// Envoy is what proxies would be given otherwise, because of a policy.
+	Envoy    *xdsEffects `json:"envoy,omitempty"`
+	Warnings []string    `json:"warnings,omitempty"`
 }
 
 // preview answers what putting next in place of old, or deleting old when next is
@@ -101,6 +103,7 @@ func (a *API) preview(w http.ResponseWriter, r *http.Request, s *view.Snapshot, 
 			}
 		}
 		b.Affects.Proxies, b.Affects.Services, b.Affects.Zones = listNames(reach.proxies), listNames(reach.services), listNames(reach.zones)
+		b.Envoy = a.effects(r, s, old, next, reach.proxies)
 	}
 	noteRevision(w, s.Revision())
 	writeJSON(w, http.StatusOK, b)

@@ -228,3 +228,35 @@ func TestExplain(t *testing.T) {
 	w.wantStatus(w.get("/meshes/default/_explain?from=web-1"), 400)
 	w.wantStatus(w.get("/meshes/none/_explain?from=web-1&to=none"), 404)
 }
+
+// TestEffectOfAPolicy asks what a policy would change in Envoys before it is
+// written.
+func TestEffectOfAPolicy(t *testing.T) {
+	w := inspectable(t)
+	ask := func(method, path, body string) any {
+		t.Helper()
+		a := w.do(request{method: method, path: path, body: body})
+		w.wantStatus(a, 200)
+		var v any
+		if err := json.Unmarshal([]byte(a.Body), &v); err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	v := ask("PUT", "/meshes/default/meshtimeouts/in?dryRun=true",
+		`{"type":"MeshTimeout","mesh":"default","name":"in","labels":{"kuma.io/origin":"zone"},"spec":{"targetRef":{"kind":"Dataplane","labels":{"app":"web"},"sectionName":"http"},"rules":[{"default":{"connectionTimeout":"5s"}}]}}`)
+	group := at(v, "envoy", "groups", 0)
+	if at(v, "envoy", "changed") != 1.0 || at(group, "proxies", "names", 0) != "default/web-1" || at(group, "changes", 0, "type") != "cds" || at(group, "changes", 0, "operation") != "change" {
+		t.Errorf("the effect is %v", at(v, "envoy"))
+	}
+	if diff, _ := at(group, "changes", 0, "diff").(string); !strings.Contains(diff, `-  "connectTimeout": "4s"`) || !strings.Contains(diff, `+  "connectTimeout": "5s"`) {
+		t.Errorf("the difference is %s", diff)
+	}
+	v = ask("DELETE", "/meshes/default/meshtimeouts/all?dryRun=true", "")
+	if at(v, "operation") != "delete" || at(v, "envoy", "compared") == 0.0 {
+		t.Errorf("deleting: %v", v)
+	}
+	if v := w.decoded("/meshes/default/meshtimeouts/in"); at(v, "spec", "rules", 0, "default", "connectionTimeout") != "4s" {
+		t.Errorf("a dry run changed the policy: %v", v)
+	}
+}

@@ -33,3 +33,14 @@ func (s *Snapshot) Without(ids []resource.ID) *Snapshot {
 	n.topo, _ = topology.Derive(s.topo, n, ids)
 	return n
 }
+
+// With is the snapshot as it would be if a resource were as given.
+func (s *Snapshot) With(o *resource.Object) *Snapshot {
+	n := s.fork()
+	rows := n.rows(o.ID)
+	if _, replaced := rows.Set(o.Name, o); !replaced {
+		n.tables[o.Type].count++
+	}
+	n.topo, _ = topology.Derive(s.topo, n, []resource.ID{o.ID})
+	return n
+}
