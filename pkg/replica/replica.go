@@ -113,14 +113,27 @@ func (r *Replica) Others() []string {
 // Run makes this replica known, and answers others until ctx ends.
 func (r *Replica) Run(ctx context.Context) error {
 	a, err := r.authority(ctx)
-	if err != nil {
-		return err
+	for err != nil {
+		if ctx.Err() != nil || errors.Is(err, store.ErrClosed) {
+			return ignoreEnd(ctx, err)
+		}
+		r.cfg.Log.Warn("other replicas cannot be called, nor call this one; trying again", "error", err, "retryIn", ttl)
+		pause(ctx)
+		a, err = r.authority(ctx)
 	}
 	r.secret <- a
+	both, end := context.WithCancel(ctx)
 	served := make(chan error, 1)
-	go func() { served <- r.serve(ctx, a) }()
-	err = r.live(ctx)
-	return errors.Join(<-served, ignoreEnd(ctx, err))
+	go func() {
+		served <- r.serve(both, a)
+		end()
+	}()
+	err = r.live(both)
+	end()
+	if serveErr := <-served; serveErr != nil {
+		err = serveErr
+	}
+	return ignoreEnd(ctx, err)
 }
 
 func ignoreEnd(ctx context.Context, err error) error {

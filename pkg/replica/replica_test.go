@@ -125,6 +125,16 @@ func TestAsk(t *testing.T) {
 	}
 }
 
+// TestRunEndsWithItsSocket: a replica that nobody can ask says so.
+func TestRunEndsWithItsSocket(t *testing.T) {
+	g := newGroup(t)
+	a := g.start("a", nil)
+	a.cfg.Listener.Close()
+	if err := <-a.ended; err == nil || !strings.Contains(err.Error(), "interCp.server.port") {
+		t.Errorf("ended with %v", err)
+	}
+}
+
 // TestOnlyReplicasAreAnswered: others have no certificate of the authority, and
 // a replica does not take them for one either.
 func TestOnlyReplicasAreAnswered(t *testing.T) {
