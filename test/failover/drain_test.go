@@ -16,10 +16,15 @@ import (
 	"github.com/atoll-mesh/atoll/test/cluster/clustertest"
 )
 
-// TestDrain takes a zone out of the traffic and puts it back while its own
-// clients and those of a zone without workloads call: nobody notices.
 func TestDrain(t *testing.T) {
 	w := start(t)
+	t.Run("nobody notices", w.drained)
+	t.Run("something would break", w.refused)
+}
+
+// drained takes a zone out of the traffic and puts it back while its own clients
+// and those of a zone without workloads call.
+func (w *world) drained(t *testing.T) {
 	rate := length().rate / 5 // of each of eight loads, beside Envoys that ramp
 	type flow struct {
 		name string
@@ -97,9 +102,8 @@ func quiet(t *testing.T, d time.Duration) {
 	<-ctx.Done()
 }
 
-// TestDrainRefused wants a zone drained whose services are in no other zone.
-func TestDrainRefused(t *testing.T) {
-	w := start(t)
+// refused wants a zone drained of which a service is in no other zone.
+func (w *world) refused(t *testing.T) {
 	w.apply(t, w.east.ControlPlane, "type: MeshService\nmesh: "+mesh+"\nname: lonely\nlabels: {kuma.io/origin: zone}\nspec:\n  selector: {dataplaneLabels: {matchLabels: {kuma.io/workload: backend}}}\n  ports: [{port: 9090, targetPort: 8080, appProtocol: http}]\n")
 	if err := w.global.WaitInSync(t.Context(), readyLimit, "east"); err != nil {
 		t.Fatal(err)
