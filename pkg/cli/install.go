@@ -19,7 +19,6 @@ type installing struct {
 	*app
 	dir    string
 	bin    string
-	user   string
 	env    map[string]string
 	Mode   string
 	Zone   string
