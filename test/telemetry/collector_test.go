@@ -121,7 +121,7 @@ mesh: shop
 name: in
 spec:
   targetRef: {kind: Mesh}
-  rules: [{default: {backends: [{type: OpenTelemetry, openTelemetry: {backendRef: {kind: MeshOpenTelemetryBackend, labels: {speaks: SPEAKS}}, attributes: [{key: inbound, value: MARK}]}}]}}]
+  rules: [{default: {backends: [{type: OpenTelemetry, openTelemetry: {backendRef: {kind: MeshOpenTelemetryBackend, labels: {speaks: SPEAKS}}, attributes: [{key: inbound, value: MARK}], body: "%REQ(:METHOD)% %REQ(:PATH)% %PROTOCOL%"}}]}}]
 ---
 type: MeshMetric
 mesh: shop

@@ -180,6 +180,10 @@ spec:
 	becomes("included metrics", []string{basic, "envoy_server_live"}, []string{"envoy_server_uptime"})
 	policy("{profiles: {appendProfiles: [{name: Basic}], exclude: [{type: Contains, match: downstream_rq_total}, {type: Regex, match: \"envoy_server_upt.*\"}]}}")
 	becomes("excluded metrics", []string{"envoy_server_live"}, []string{basic + "{", "envoy_server_uptime{", internal, "app_jobs"})
+	policy("{profiles: {appendProfiles: [{name: All}], exclude: [{type: Prefix, match: envoy_}], include: [{type: Contains, match: server_live}, {type: Regex, match: \"^envoy_http_downstream_rq_tot.*\"}]}}")
+	becomes("included metrics of what is excluded", []string{basic, "envoy_server_live"}, []string{"envoy_server_uptime"})
+	policy("{profiles: {appendProfiles: [{name: Basic}], exclude: [{type: Exact, match: envoy_server_live}]}}")
+	becomes("all but an excluded one", []string{basic}, []string{"envoy_server_live{"})
 	policy("{profiles: {appendProfiles: [{name: Basic}, {name: All}]}, includeUnused: false}")
 	becomes("the profile All", []string{basic, internal}, []string{unused + "{"})
 	policy("{profiles: {appendProfiles: [{name: All}]}, includeUnused: true}")
@@ -187,7 +191,7 @@ spec:
 	w.apply(t, `type: MeshMetric
 mesh: shop
 name: metrics
-spec: {default: {backends: [{type: Prometheus, prometheus: {port: 5673, path: /x, tls: {mode: ActiveMTLSBackend}}}]}}`)
+spec: {targetRef: {kind: Mesh}, default: {backends: [{type: Prometheus, prometheus: {port: 5673, path: /x, tls: {mode: ActiveMTLSBackend}}}]}}`)
 	w.becomes(t, "another port and path", 5673, "/x", []string{basic}, nil)
 	if w.scrape(t, metricsPort, "/metrics") != "" {
 		t.Error("the old port still serves")

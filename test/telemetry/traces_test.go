@@ -130,6 +130,13 @@ spec:
 		w.call(t, "x-client-trace-id", "asked-for")
 		return to.find(func(p post) bool { return strings.Contains(p.body, "asked-for") })
 	})
+	w.apply(t, fmt.Sprintf("type: MeshTrace\nmesh: shop\nname: all\nspec: {targetRef: {kind: Dataplane, labels: {app: web-1}}, default: {backends: [{type: Zipkin, zipkin: {url: \"http://127.0.0.1:%d/api/v2/spans\"}}]}}", to.port))
+	until(t, "others than the proxy that is selected make spans", func() bool {
+		to.forget()
+		waitFor(t, func() bool { w.call(t); return false })
+		got := to.spans()
+		return len(got["SERVER"]) > 0 && len(got["CLIENT"]) == 0
+	})
 	w.apply(t, "type: MeshTrace\nmesh: shop\nname: all\nspec: {default: {backends: []}}")
 	w.remove(t, "meshtraces", "all")
 }

@@ -27,6 +27,7 @@ const (
 	// Ports of Dataplanes and of the client's outbounds to them.
 	httpPort, bytesPort       = 8080, 8081
 	callHTTP, callBytes       = 10080, 10081
+	callZones, callOutside    = 10082, 10083
 	patience                  = 45 * time.Second // the machine may do much else
 	metricsPort, securedPort  = 5670, 5671
 	workload, clientOfMetrics = "web", "secured"
@@ -48,6 +49,15 @@ func start(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.apply(t, "type: Mesh\nname: "+mesh)
+	w.apply(t, `type: MeshMultiZoneService
+mesh: shop
+name: everywhere
+spec: {selector: {meshService: {matchLabels: {kuma.io/display-name: web}}}, ports: [{port: 8080, name: main, appProtocol: http}]}
+---
+type: MeshExternalService
+mesh: shop
+name: outside
+spec: {match: {type: HostnameGenerator, port: 80, protocol: http}, endpoints: [{address: 127.0.0.1, port: 9}]}`)
 	app := httptest.NewServer(application())
 	t.Cleanup(app.Close)
 	w.appPort = app.Listener.Addr().(*net.TCPAddr).Port
@@ -65,7 +75,10 @@ func outbounds() string {
   - {port: 49151}
   outbound:
   - {address: %%s, port: %d, backendRef: {kind: MeshService, name: %s, port: %d}}
-  - {address: %%s, port: %d, backendRef: {kind: MeshService, name: %[2]s, port: %[5]d}}`, callHTTP, workload, httpPort, callBytes, bytesPort)
+  - {address: %%s, port: %d, backendRef: {kind: MeshService, name: %[2]s, port: %[5]d}}
+  - {address: %%s, port: %[6]d, backendRef: {kind: MeshMultiZoneService, name: everywhere, port: 8080}}
+  - {address: %%s, port: %[7]d, backendRef: {kind: MeshExternalService, name: outside}}`,
+		callHTTP, workload, httpPort, callBytes, bytesPort, callZones, callOutside)
 }
 
 func (w *world) proxy(t *testing.T, name, workload string, env []string, networking string) *cluster.Proxy {
