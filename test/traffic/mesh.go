@@ -149,7 +149,7 @@ func (m *Mesh) commit(t testing.TB, changes []store.Change) {
 	t.Helper()
 	m.rev++
 	m.view.Commit([]store.Commit{{Revision: m.rev, Time: epoch, Changes: changes}})
-	m.live(t)
+	m.Live(t)
 }
 
 func (m *Mesh) decode(t testing.TB, doc string) *resource.Object {
@@ -194,8 +194,8 @@ func (m *Mesh) decode(t testing.TB, doc string) *resource.Object {
 	return o
 }
 
-// live waits until every Envoy has acknowledged all that was written.
-func (m *Mesh) live(t testing.TB) {
+// Live waits until every Envoy has acknowledged all that was written.
+func (m *Mesh) Live(t testing.TB) {
 	t.Helper()
 	if err := m.e.Wait(m.ctx, m.rev); err != nil {
 		t.Fatal(err)
@@ -260,7 +260,7 @@ func (m *Mesh) Client(t testing.TB) {
 	m.client, m.inbound = nil, freePort(t)
 	m.Apply(t, m.clientDataplane(t))
 	m.Envoy("client")
-	m.live(t)
+	m.Live(t)
 }
 
 func (m *Mesh) clientDataplane(t testing.TB) string {

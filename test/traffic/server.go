@@ -149,6 +149,17 @@ func Do(t testing.TB, method, url string, headers ...string) Reply {
 	return Reply{resp.StatusCode, string(b), resp.Header}
 }
 
+// Try is Get that may fail.
+func Try(url string) (Reply, error) {
+	resp, err := client.Get(url)
+	if err != nil {
+		return Reply{}, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(resp.Body)
+	return Reply{resp.StatusCode, string(b), resp.Header}, err
+}
+
 // Get is Do for GET.
 func Get(t testing.TB, url string, headers ...string) Reply {
 	t.Helper()
