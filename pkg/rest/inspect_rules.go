@@ -119,6 +119,7 @@ func (a *API) rules(p *inspected, req *http.Request) (any, error) {
 	}
 	matches := p.toRules(rule, fields)
 	p.inboundRules(rule)
+	p.warnings(rule)
 
 	rules := []*inspectRule{}
 	for _, d := range a.Compile.Policies {

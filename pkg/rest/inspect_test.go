@@ -229,6 +229,7 @@ func TestExplain(t *testing.T) {
 	w.wantStatus(w.get("/meshes/none/_explain?from=web-1&to=none"), 404)
 }
 
+<<<<<<< Updated upstream
 // TestEffectOfAPolicy asks what a policy would change in Envoys before it is
 // written.
 func TestEffectOfAPolicy(t *testing.T) {
@@ -258,5 +259,34 @@ func TestEffectOfAPolicy(t *testing.T) {
 	}
 	if v := w.decoded("/meshes/default/meshtimeouts/in"); at(v, "spec", "rules", 0, "default", "connectionTimeout") != "4s" {
 		t.Errorf("a dry run changed the policy: %v", v)
+=======
+// The rules of a proxy carry what its policies are warned about, also of those
+// that say nothing for it.
+func TestRulesWarn(t *testing.T) {
+	w := inspectable(t)
+	warnings := func() map[string]any {
+		out := map[string]any{}
+		for _, r := range at(w.decoded("/meshes/default/dataplanes/web-1/_rules"), "rules").([]any) {
+			if list := at(r, "warnings").([]any); len(list) > 0 {
+				out[at(r, "type").(string)] = list[0]
+			}
+		}
+		return out
+	}
+	if got := warnings(); len(got) != 0 {
+		t.Errorf("%v", got)
+	}
+	w.write(w.object("MeshRateLimit", "default", "slow", `{"spec":{"targetRef":{"kind":"Dataplane"},"rules":[{"default":{"local":{"http":{"requestRate":{"num":1,"interval":"1s"},"onRateLimit":{"status":301}}}}}]}}`))
+	w.write(w.object("MeshPassthrough", "default", "out", `{"spec":{"default":{"passthroughMode":"None"}}}`))
+	got := warnings()
+	for kind, want := range map[string]string{"MeshRateLimit": "slow: spec.rules[0].default.local.http.onRateLimit.status: 301", "MeshPassthrough": "out: it has no effect"} {
+		if text, _ := got[kind].(string); !strings.HasPrefix(text, want) {
+			t.Errorf("%s: %q", kind, text)
+		}
+	}
+	w.write(w.object(kind.Dataplane, "default", "web-1", `{"labels":{"app":"web"},"networking":{"address":"10.0.0.1","inbound":[{"port":8080,"name":"http"}],"transparentProxying":{"redirectPortInbound":15006,"redirectPortOutbound":15001}}}`))
+	if got := warnings(); got["MeshPassthrough"] != nil {
+		t.Errorf("of a redirected proxy: %v", got)
+>>>>>>> Stashed changes
 	}
 }
