@@ -229,7 +229,6 @@ func TestExplain(t *testing.T) {
 	w.wantStatus(w.get("/meshes/none/_explain?from=web-1&to=none"), 404)
 }
 
-<<<<<<< Updated upstream
 // TestEffectOfAPolicy asks what a policy would change in Envoys before it is
 // written.
 func TestEffectOfAPolicy(t *testing.T) {
@@ -259,7 +258,9 @@ func TestEffectOfAPolicy(t *testing.T) {
 	}
 	if v := w.decoded("/meshes/default/meshtimeouts/in"); at(v, "spec", "rules", 0, "default", "connectionTimeout") != "4s" {
 		t.Errorf("a dry run changed the policy: %v", v)
-=======
+	}
+}
+
 // The rules of a proxy carry what its policies are warned about, also of those
 // that say nothing for it.
 func TestRulesWarn(t *testing.T) {
@@ -287,6 +288,5 @@ func TestRulesWarn(t *testing.T) {
 	w.write(w.object(kind.Dataplane, "default", "web-1", `{"labels":{"app":"web"},"networking":{"address":"10.0.0.1","inbound":[{"port":8080,"name":"http"}],"transparentProxying":{"redirectPortInbound":15006,"redirectPortOutbound":15001}}}`))
 	if got := warnings(); got["MeshPassthrough"] != nil {
 		t.Errorf("of a redirected proxy: %v", got)
->>>>>>> Stashed changes
 	}
 }
