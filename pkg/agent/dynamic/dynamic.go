@@ -134,7 +134,7 @@ func (s *Source) look(ctx context.Context, p *part) error {
 		p.etag = resp.Header.Get("Etag")
 		return p.apply(body)
 	}
-	return fmt.Errorf("Envoy answers %s", resp.Status)
+	return fmt.Errorf("envoy answers %s", resp.Status)
 }
 
 // missing is called when nobody answers. What was told last stays while Envoy
