@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,19 +46,23 @@ func TestRun(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		var reasons []string
-		looks := 0
-		behind := false
+		var reasons atomic.Pointer[[]string]
+		var looks atomic.Int64
+		var behind atomic.Bool
+		reasons.Store(&[]string{"no"})
 		lead := func() (stop func()) {
 			ctx, cancel := context.WithCancel(ctx)
 			ended := make(chan error, 1)
 			go func() {
 				ended <- drain.Run(ctx, drain.Config{
 					View: v, Store: st, Log: slog.New(slog.DiscardHandler),
-					Reasons: func(*view.Snapshot, string, drain.Target) ([]string, error) { looks++; return reasons, nil },
+					Reasons: func(*view.Snapshot, string, drain.Target) ([]string, error) {
+						looks.Add(1)
+						return *reasons.Load(), nil
+					},
 					Sync: func(string) *system_proto.ZoneSync {
 						d := &system_proto.SyncDirection{GlobalRevision: 7, AppliedRevision: 7}
-						if behind {
+						if behind.Load() {
 							d.AppliedRevision = 6
 						}
 						return &system_proto.ZoneSync{GlobalToZone: d}
@@ -94,29 +99,28 @@ func TestRun(t *testing.T) {
 		d := &system_proto.ZoneDrain{Enabled: true, Ramp: durationpb.New(8 * time.Second), Timeout: durationpb.New(10 * time.Second)}
 
 		stop := lead()
-		reasons = []string{"no"}
 		wish(d)
 		pass(time.Second)
 		want("something would break", "100 closed 0 Refused []")
-		looks = 0
+		looks.Store(0)
 		pass(time.Hour)
-		if looks > 1 {
-			t.Errorf("%d looks while nothing changed", looks)
+		if n := looks.Load(); n > 1 {
+			t.Errorf("%d looks while nothing changed", n)
 		}
-		reasons = nil
+		reasons.Store(&[]string{})
 		put(kind.Mesh, "m", &mesh_proto.Mesh{}) // whatever it is, it may have mended that
 		pass(time.Second)
 		want("mended", "75 closed 0 Draining []")
 		stop()
 		pass(time.Hour)
 		want("nobody leads", "75 closed 0 Draining []")
-		behind = true
+		behind.Store(true)
 		stop = lead()
 		pass(time.Second)
 		want("another leader", "50 closed 0 Draining []")
 		pass(30 * time.Second)
 		want("a zone does not obey", "0 closed 0 Waiting [east]")
-		behind = false
+		behind.Store(false)
 		pass(2 * time.Second)
 		want("it does", "0 closed 1 Drained []")
 		before := revisions(t, st)
