@@ -26,8 +26,8 @@ type observer struct {
 	wake  *time.Timer
 }
 
-func observe(t *testing.T, probers int, zones ...string) *observer {
-	o := &observer{cut: map[string]bool{}, said: map[string]map[string]Sighting{}, last: map[string]*kind.ZoneLinkSpec{}, moves: map[string]int{}}
+func observe(t *testing.T, hang bool, probers int, zones ...string) *observer {
+	o := &observer{hang: hang, cut: map[string]bool{}, said: map[string]map[string]Sighting{}, last: map[string]*kind.ZoneLinkSpec{}, moves: map[string]int{}}
 	var targets []zoneprobe.Target
 	for _, z := range zones {
 		o.said[z] = map[string]Sighting{}
@@ -138,8 +138,7 @@ func TestFlappingLink(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				o := observe(t, 2, "east", "west")
-				o.hang = c.hang
+				o := observe(t, c.hang, 2, "east", "west")
 				time.Sleep(10 * time.Second)
 				for end := time.Now().Add(10 * time.Minute); time.Now().Before(end); {
 					o.set("east", true)
@@ -168,8 +167,7 @@ func TestFlappingLink(t *testing.T) {
 func TestReaction(t *testing.T) {
 	for _, hang := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
-			o := observe(t, 2, "east", "west")
-			o.hang = hang
+			o := observe(t, hang, 2, "east", "west")
 			time.Sleep(20 * time.Second)
 			until := func(want bool) time.Duration {
 				begin := time.Now()
@@ -194,8 +192,7 @@ func TestReaction(t *testing.T) {
 func TestPartitionedObserver(t *testing.T) {
 	for _, hang := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
-			o := observe(t, 3, "east", "south", "west")
-			o.hang = hang
+			o := observe(t, hang, 3, "east", "south", "west")
 			time.Sleep(20 * time.Second)
 			for range 5 {
 				for _, z := range []string{"east", "south", "west"} {
@@ -210,6 +207,8 @@ func TestPartitionedObserver(t *testing.T) {
 				}
 				time.Sleep(30*time.Second + 170*time.Millisecond)
 			}
+			o.mu.Lock()
+			defer o.mu.Unlock()
 			for z, n := range o.moves {
 				t.Errorf("%s was moved %d times", z, n)
 			}
