@@ -33,3 +33,9 @@ bench: build
 	@go build -o build/bin/atoll-bench ./tools/bench
 	@$(MAKE) --no-print-directory postgres envoy || true
 	@build/bin/atoll-bench $(BENCHFLAGS)
+
+# docs/policies: which golden and which test shows each field of each policy.
+.PHONY: policy-tables
+policy-tables: envoy build
+	go test ./test/traffic -count=1 -update
+	go test ./test/fields -count=1 -update

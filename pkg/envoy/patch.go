@@ -232,7 +232,9 @@ func patchFilters[F filter](list []F, p *ir.Patch) ([]F, error) {
 }
 
 // terminal are the filters that end a list of filters.
-var terminal = map[string]bool{"envoy.filters.http.router": true}
+var terminal = map[string]bool{
+	"envoy.filters.http.router": true, "envoy.filters.network.http_connection_manager": true, "envoy.filters.network.tcp_proxy": true,
+}
 
 // patchFilter changes the typed configuration of a filter.
 func patchFilter[F filter](f F, p *ir.Patch) (F, error) {

@@ -134,7 +134,8 @@ func validateInbound(errs *resource.FieldErrors, path string, n *Networking, in 
 	if a := in.GetAddress(); a != "" && !isIP(a) {
 		errs.Add(path+".address", "must be an IP address")
 	}
-	if p := in.GetProtocol(); p != "" && !slices.Contains(inboundProtocols, p) {
+	// Kafka is carried as bytes; tools do not know it, so it is not offered to them.
+	if p := in.GetProtocol(); p != "" && p != "kafka" && !slices.Contains(inboundProtocols, p) {
 		errs.Add(path+".protocol", "must be one of %s", strings.Join(inboundProtocols, ", "))
 	}
 	if p := in.GetServiceProbe(); p != nil {

@@ -12,12 +12,6 @@ var exceptions = map[resource.Type]map[Field]exception{
 		"spec.to[].hostnames[]": both("reserved: must be empty"),
 		"spec.to[].rules[].default.filters[].urlRewrite.hostToBackendHostname": both("reserved: must not be true"),
 	},
-	"MeshRateLimit":      unreached,
-	"MeshFaultInjection": unreached,
 }
-
-// unreached is what the API accepts for the mesh of gateways that no longer
-// exist.
-var unreached = map[Field]exception{}
 
 func both(why string) exception { return exception{why, why} }

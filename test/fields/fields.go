@@ -82,7 +82,7 @@ func (w *walker) ruledOut(path string) bool {
 	switch path {
 	case "spec.targetRef.sectionName":
 		return !slices.Contains(sections, w.kind)
-	case "spec.to[].targetRef.sectionName":
+	case "spec.to[].targetRef.sectionName", "spec.to[].targetRef.labels.*":
 		return !slices.Contains(w.to, policy.MeshService)
 	}
 	return false

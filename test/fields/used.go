@@ -40,15 +40,15 @@ func collect(s *resource.Schema, v any, path string, seen map[Field]bool) {
 	}
 	switch x := v.(type) {
 	case map[string]any:
+		if len(x) == 0 || len(s.Properties) == 0 && s.AdditionalProperties == nil {
+			seen[Field(path)] = true
+		}
 		for name, y := range x {
 			if p := s.Properties[name]; p != nil {
 				collect(p, y, path+"."+name, seen)
 			} else if s.AdditionalProperties != nil {
 				collect(s.AdditionalProperties, y, path+".*", seen)
 			}
-		}
-		if len(x) == 0 {
-			seen[Field(path)] = true
 		}
 	case []any:
 		for _, y := range x {

@@ -50,10 +50,11 @@ type Mesh struct {
 	rev   store.Revision
 	port  int
 
-	ca        *identity.CA // once there are identities
-	client    []string     // outbounds of the Dataplane "client"
-	inbound   int          // its inbound
-	listening map[int]bool
+	ca         *identity.CA // once there are identities
+	redirected map[string]*compile.TransparentProxy
+	client     []string // outbounds of the Dataplane "client"
+	inbound    int      // its inbound
+	listening  map[int]bool
 
 	mu      sync.Mutex
 	moved   chan struct{} // closed and replaced when a proxy reported
@@ -98,7 +99,10 @@ func Start(t testing.TB) *Mesh {
 func (m *Mesh) Open(_ context.Context, node *core.Node) (xds.Session, error) {
 	_, name, _ := strings.Cut(node.GetId(), ".")
 	id := resource.ID{Type: kind.Dataplane, Mesh: "default", Name: name}
-	s := &session{Proxy: m.e.Attach(compile.ProxyInfo{ID: id}), m: m}
+	m.mu.Lock()
+	redirect := m.redirected[name]
+	m.mu.Unlock()
+	s := &session{Proxy: m.e.Attach(compile.ProxyInfo{ID: id, TransparentProxy: redirect}), m: m}
 	m.mu.Lock()
 	m.proxies[name] = s
 	m.mu.Unlock()
@@ -122,6 +126,36 @@ func (m *Mesh) Envoy(name string) (stat func(name string) int) {
 	m.proxies[name] = nil // expected
 	m.mu.Unlock()
 	return envoytest.Start(m.t, "default."+name, "127.0.0.1", m.port)
+}
+
+// Redirected starts the proxy of a Dataplane that was applied, as if all that its
+// workload connects to were redirected to the port that it returns. Instead of
+// the kernel the test says where a connection was going, by a line of the PROXY
+// protocol at its beginning.
+func (m *Mesh) Redirected(t testing.TB, name string) (port int) {
+	t.Helper()
+	in, out := freePort(t), freePort(t)
+	m.mu.Lock()
+	m.redirected = map[string]*compile.TransparentProxy{name: {InboundPort: uint32(in), OutboundPort: uint32(out)}}
+	m.mu.Unlock()
+	m.Apply(t, `
+type: MeshProxyPatch
+name: redirected
+spec:
+  default:
+    appendModifications:
+    - listener:
+        operation: Patch
+        match: {name: self_transparentproxy_passthrough_outbound_ipv4}
+        jsonPatches:
+        - op: add
+          path: /listenerFilters/0
+          value:
+            name: envoy.filters.listener.proxy_protocol
+            typedConfig: {'@type': type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol}`)
+	m.Envoy(name)
+	m.Listening(t, out)
+	return out
 }
 
 // Apply writes resources, separated by ---, in one commit and waits until every

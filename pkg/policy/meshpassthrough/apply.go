@@ -162,6 +162,12 @@ func (b *builder) listener(l *ir.Listener, matches []Match) {
 		l.InspectHTTP = l.InspectHTTP || isHTTP(m.Protocol)
 		b.add(l, m)
 	}
+	if len(waiting) == 0 { // nothing has to be told apart, and servers may speak first
+		for _, c := range l.Chains {
+			c.Match.TransportProtocol = ""
+		}
+		return
+	}
 	for _, p := range slices.Sorted(maps.Keys(silent)) {
 		if mysql := slices.ContainsFunc(matches, func(m Match) bool { return m.Protocol == MySQL && m.port() == p }); p != 0 && (mysql || !waiting[p]) {
 			l.SilentPorts = append(l.SilentPorts, p)

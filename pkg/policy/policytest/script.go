@@ -12,6 +12,9 @@
 //	outbound DEST PORT FILE  listener chains, routes, backends and clusters of a
 //	                         destination equal FILE
 //	inbound SECTION FILE     an inbound equals FILE
+//	identity                 the proxy has one from now on
+//	tls SECTION FILE         the TLS of an inbound, and of the proxy as a client,
+//	                         equals FILE
 //	own FILE                 what a proxy with redirection has for destinations that
 //	                         the mesh does not know equals FILE
 //	refused FILE WANT        every policy of FILE is refused; the violations equal
@@ -74,6 +77,7 @@ type script struct {
 	defs     []*policy.Def
 	policies map[resource.ID]*resource.Object
 	client   *policy.Proxy
+	identity bool // the client has one
 	agent    []string
 }
 
@@ -103,6 +107,10 @@ func (s *script) run() {
 			s.compare(f[3], s.outbound(f[1], f[2]))
 		case f[0] == "inbound" && len(f) == 3:
 			s.compare(f[2], s.inbound(f[1]))
+		case f[0] == "identity" && len(f) == 1:
+			s.identity = true
+		case f[0] == "tls" && len(f) == 3:
+			s.compare(f[2], s.tls(f[1]))
 		case f[0] == "own" && len(f) == 2:
 			s.compare(f[1], s.own())
 		case f[0] == "refused" && len(f) == 3:

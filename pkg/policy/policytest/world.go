@@ -104,6 +104,15 @@ func (s *script) outbound(name, section string) []byte {
 // inbound is what the compiler generates before policies: one chain, one route,
 // one cluster. Sections that are names speak HTTP, numbers TCP.
 func (s *script) inbound(section string) []byte {
+	in := s.served(section)
+	return pretty(map[string]any{"chains": in.Listener.Chains, "routes": in.Routes, "clusters": in.Clusters})
+}
+
+func (s *script) tls(section string) []byte {
+	return pretty(map[string]any{"server": s.served(section).Listener.Chains[0].TLS, "client": s.match().ClientTLS()})
+}
+
+func (s *script) served(section string) *policy.Inbound {
 	at := slices.IndexFunc(s.client.Sections, func(x policy.Section) bool { return x.Name == section })
 	if at < 0 {
 		s.Fatalf("the proxy has no section %s", section)
@@ -127,8 +136,11 @@ func (s *script) inbound(section string) []byte {
 			StatPrefix: name, Clusters: []ir.WeightedRef{{Cluster: name, Weight: 1}}, IdleTimeout: dur(2 * time.Hour),
 		}}}
 	}
+	if s.identity {
+		in.TLS = &ir.DownstreamTLS{Certificate: ir.SecretRef{Name: "identity"}, Trust: ir.SecretRef{Name: "trust"}, ClientPrefixes: []string{"spiffe://td/"}}
+	}
 	s.match().Inbound(in)
-	return pretty(map[string]any{"chains": in.Listener.Chains, "routes": in.Routes, "clusters": in.Clusters})
+	return in
 }
 
 func dur(d time.Duration) *time.Duration { return &d }
