@@ -47,7 +47,7 @@ var rules = []rule{
 	{"pkg/failover", []string{"pkg/compile", "pkg/view", "pkg/topology", "pkg/policy", "pkg/identity", "pkg/ir", "pkg/resource", "pkg/kind", "pkg/store", "api"}, "gaps are functions of resources"},
 	{"pkg/explain", []string{"pkg/compile", "pkg/view", "pkg/topology", "pkg/policy", "pkg/identity", "pkg/ir", "pkg/resource", "pkg/kind", "api"}, "an explanation is a function of a snapshot"},
 	{"pkg/mads", []string{"pkg/view", "pkg/policy", "pkg/resource", "pkg/kind", "pkg/store", "api"}, "who is scraped follows from resources"},
-	{"pkg/rest", []string{"pkg/failover", "pkg/explain", "pkg/liveness", "pkg/notice", "pkg/view", "pkg/store", "pkg/auth", "pkg/compile", "pkg/policy", "pkg/kind", "pkg/resource", "pkg/config", "pkg/topology", "api"}, ""},
+	{"pkg/rest", []string{"pkg/failover", "pkg/explain", "pkg/liveness", "pkg/notice", "pkg/view", "pkg/store", "pkg/auth", "pkg/compile", "pkg/policy", "pkg/kind", "pkg/resource", "pkg/config", "pkg/topology", "pkg/delta", "api"}, ""},
 	{"pkg/agent", []string{"pkg/resource", "api"}, "the agent is a small program beside a workload"},
 	{"pkg/cli", []string{"pkg/failover", "pkg/resource", "api"}, "the CLI learns kinds from the server; what it checks without one is in failover"},
 	{"pkg/config", nil, ""},
