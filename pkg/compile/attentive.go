@@ -25,9 +25,9 @@ const (
 	hostIdle, hostInterval, hostProbes = 5 * time.Second, 2 * time.Second, 3
 	hostSilence                        = 10 * time.Second
 	// Retries may be a fifth of the requests that are under way, and retrySlots
-	// where those are few: about what is cut off at once when the half of
-	// everything dies.
-	retryPercent, retrySlots = 20, 50
+	// where those are few: more than what is cut off at once when all that serves
+	// some hundred requests a second dies.
+	retryPercent, retrySlots = 20, 100
 	// stayOverprovisioning keeps traffic in a priority, which is the own zone, as
 	// long as half of its endpoints are there.
 	stayOverprovisioning = 200

@@ -62,7 +62,7 @@ func (w *world) ownAnswers(t *testing.T) {
 func (w *world) noStorm(t *testing.T) {
 	defer answer(0, w.east, w.west)
 	answer(http.StatusServiceUnavailable, w.east, w.west)
-	const takes, slots = 100 * time.Millisecond, 50
+	const takes, slots = 300 * time.Millisecond, 100
 	before := w.calls()
 	begun := time.Now()
 	all := w.run(t, 3*time.Second, cluster.LoadSpec{Rate: 400, URL: w.north.client.URL(webPort) + "?takes=" + takes.String()})
