@@ -1,7 +1,9 @@
 package compile
 
 import (
+	"bytes"
 	"cmp"
+	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
@@ -25,6 +27,26 @@ type Change struct {
 	Type          xds.Type
 	Name          string
 	Before, After *delta.Resource // nil: not there
+}
+
+// Text is the resource before and after as JSON in lines, empty where there is
+// none, with secrets blanked.
+func (c Change) Text() (before, after []byte) {
+	text := func(r *delta.Resource) []byte {
+		if r == nil {
+			return nil
+		}
+		b, err := JSON(r)
+		if err != nil {
+			return []byte(err.Error() + "\n")
+		}
+		var out bytes.Buffer
+		if err := json.Indent(&out, b, "", "  "); err != nil {
+			return []byte(err.Error() + "\n")
+		}
+		return append(out.Bytes(), '\n')
+	}
+	return text(c.Before), text(c.After)
 }
 
 // Effects compares what proxies are given by two snapshots that differ in

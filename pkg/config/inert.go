@@ -28,7 +28,7 @@ var inertKeys = map[string]string{
 	"multizone.zone.kds.logPayloads":                       "payloads are never logged",
 	"multizone.global.kds.tracing":                         "there is no tracing yet",
 	"dpServer.authn.enableReloadableTokens":                "tokens are checked again on every stream",
-	"dpServer.hds":                                         "health is reported by agents",
+	"dpServer.hds":                                         "workloads are probed where an inbound has a serviceProbe, with the defaults of the reference",
 	"monitoringAssignmentServer.assignmentRefreshInterval": "assignments follow changes, not time",
 	"ipam.allocationInterval":                              "addresses are given when a service appears",
 	"meshService.generationInterval":                       "services are generated when a Dataplane changes",

@@ -41,7 +41,7 @@ func (s *Server) admit(ctx context.Context, sess *session, token string) error {
 		return status.Errorf(codes.InvalidArgument, "node metadata %s is %s, but the node id says %s", keyResource, sent.ID, id)
 	}
 	old := s.cfg.View.Snapshot().Get(id)
-	dp, err := s.cfg.Site.Admit(sent, old)
+	dp, err := s.cfg.Site.Admit(keepHealth(sent, old), old)
 	if err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}

@@ -177,9 +177,9 @@ func (s *Server) bootstrap(w http.ResponseWriter, r *http.Request) (*bootstrapAn
 		params: &s.cfg.Bootstrap, host: host, ca: ca, metadata: metadata,
 		id: req.Mesh + "." + req.Name, cluster: workloadOf(dp),
 		logSocket: logSocket(&req), workdir: req.Workdir,
-		adminPort: adminPort(dp, &s.cfg.Bootstrap),
-		v4Only:    v4Only(r.Context(), host),
-		token:     req.DataplaneToken,
+		adminPort: adminPort(dp, &s.cfg.Bootstrap), probes: dp != nil && probed(dp),
+		v4Only: v4Only(r.Context(), host),
+		token:  req.DataplaneToken,
 	}
 	if s.cfg.ReloadableTokens {
 		doc.tokenFile = req.DataplaneTokenPath

@@ -49,6 +49,7 @@ type document struct {
 	workdir     string
 	logSocket   string
 	adminPort   uint32
+	probes      bool // Envoy is to ask what it shall probe
 	token       string
 	tokenFile   string // set: Envoy reads the token from this file for each stream
 }
@@ -143,7 +144,7 @@ func (d *document) build() (*boot.Bootstrap, error) {
 		DefaultRegexEngine: &core.TypedExtensionConfig{Name: "envoy.regex_engines.google_re2", TypedConfig: re2},
 		Admin:              admin,
 	}
-	if d.params.HDS {
+	if d.params.HDS || d.probes {
 		b.HdsConfig = &core.ApiConfigSource{
 			ApiType:                   core.ApiConfigSource_GRPC,
 			TransportApiVersion:       core.ApiVersion_V3,

@@ -82,7 +82,7 @@ func (w *writer) ops(snap *view.Snapshot, id resource.ID, c *change) ([]store.Op
 
 // registerOp stores a Dataplane as it was sent, unless it is stored already.
 func (w *writer) registerOp(r *registration, old *resource.Object) (*store.Op, *resource.Object, error) {
-	dp, err := w.s.cfg.Site.Admit(r.sent, old)
+	dp, err := w.s.cfg.Site.Admit(keepHealth(r.sent, old), old)
 	if err != nil {
 		return nil, nil, status.Error(codes.InvalidArgument, err.Error())
 	}

@@ -48,8 +48,8 @@ func serve(t *testing.T, st store.Store, instance, address, cert, key string) *l
 	srv, err := New(Config{
 		CertFile: cert, KeyFile: key, Store: st, View: v, Kinds: v.Kinds(), Site: site, Log: log,
 		InstanceID: instance, Version: "3.0.0", Authenticate: byLabelInToken,
-		DeregistrationDelay: 100 * time.Millisecond,
-		Attach:              func(i compile.ProxyInfo) Attachment { return engine.Attach(i) },
+		DeregistrationDelay: 100 * time.Millisecond, HealthReport: 200 * time.Millisecond,
+		Attach: func(i compile.ProxyInfo) Attachment { return engine.Attach(i) },
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	healthv3 "github.com/envoyproxy/go-control-plane/envoy/service/health/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
 
@@ -65,6 +66,9 @@ type Config struct {
 	// DeregistrationDelay is how long a Dataplane that came with its proxy
 	// outlives the proxy's stream.
 	DeregistrationDelay time.Duration
+	// HealthReport is how often Envoys tell what they found of workloads that are
+	// probed; default 5 s.
+	HealthReport time.Duration
 	// Exclusive says that no other control plane shares the store. Subscriptions
 	// that an earlier run of this one left open are then known to be over.
 	Exclusive bool
@@ -103,6 +107,7 @@ func New(cfg Config) (*Server, error) {
 	setDefault(&cfg.HeaderTime, 5*time.Second)
 	setDefault(&cfg.StopTime, 10*time.Second)
 	setDefault(&cfg.AppearTimeout, 10*time.Second)
+	setDefault(&cfg.HealthReport, 5*time.Second)
 	cfg.Bootstrap.setDefaults()
 	certs, err := loadCertificates(cfg.CertFile, cfg.KeyFile)
 	if err != nil {
@@ -148,6 +153,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)...)
 	xds.NewServer(s.proxies, xds.Options{Identifier: s.cfg.InstanceID, Log: s.log}).Register(rpc)
+	healthv3.RegisterHealthDiscoveryServiceServer(rpc, &health{s: s})
 
 	writerCtx, stopWriter := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWriter()

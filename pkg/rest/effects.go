@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"bytes"
 	"net/http"
 	"strings"
 
@@ -10,12 +9,9 @@ import (
 	meshv1 "github.com/atoll-mesh/atoll/api/kuma/mesh/v1alpha1"
 	"github.com/atoll-mesh/atoll/pkg/auth"
 	"github.com/atoll-mesh/atoll/pkg/compile"
-	"github.com/atoll-mesh/atoll/pkg/delta"
 	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/resource"
 	"github.com/atoll-mesh/atoll/pkg/view"
-
-	"encoding/json"
 )
 
 // Bounds of what a preview tells of Envoy's configuration. The rest is counted.
@@ -107,21 +103,8 @@ func (a *API) effects(r *http.Request, s *view.Snapshot, old, next *resource.Obj
 
 // unified is the difference between the JSON of two resources.
 func unified(c compile.Change) string {
-	text := func(r *delta.Resource) []byte {
-		if r == nil {
-			return nil
-		}
-		b, err := compile.JSON(r)
-		if err != nil {
-			return []byte(err.Error() + "\n")
-		}
-		var out bytes.Buffer
-		if err := json.Indent(&out, b, "", "  "); err != nil {
-			return []byte(err.Error() + "\n")
-		}
-		return append(out.Bytes(), '\n')
-	}
-	d := string(diff.Diff("before", text(c.Before), "after", text(c.After)))
+	before, after := c.Text()
+	d := string(diff.Diff("before", before, "after", after))
 	if i := strings.Index(d, "@@"); i > 0 {
 		d = d[i:]
 	}
