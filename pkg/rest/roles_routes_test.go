@@ -30,6 +30,9 @@ func (w *world) pathKind(pattern string) *resource.Kind {
 	case segment == "meshes" && len(parts) > 2:
 		segment = parts[2]
 	}
+	if segment == "_explain" { // the way of a request begins at a proxy
+		segment = "dataplanes"
+	}
 	segment, _, _ = strings.Cut(segment, "+")
 	return w.kinds.ByPath(segment)
 }
