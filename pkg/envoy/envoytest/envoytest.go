@@ -69,7 +69,15 @@ func Validate(t testing.TB, configs map[string]*ir.Config) {
 	}
 }
 
-func validate(t testing.TB, bin string, c *ir.Config) error {
+// Accepts asks a binary of Envoy, as Validate asks the usual one, and returns
+// what it says when it refuses the configuration. As over ADS, it does not mind
+// fields that it does not know.
+func Accepts(t testing.TB, bin string, c *ir.Config) error {
+	t.Helper()
+	return validate(t, bin, c, "--allow-unknown-static-fields")
+}
+
+func validate(t testing.TB, bin string, c *ir.Config, flags ...string) error {
 	t.Helper()
 	b := bootstrap()
 	if err := add(b.StaticResources, c); err != nil {
@@ -83,7 +91,7 @@ func validate(t testing.TB, bin string, c *ir.Config) error {
 	if err := os.WriteFile(file, js, 0o600); err != nil {
 		return err
 	}
-	out, err := exec.Command(bin, "--mode", "validate", "-c", file, "--log-level", "warn").CombinedOutput()
+	out, err := exec.Command(bin, append([]string{"--mode", "validate", "-c", file, "--log-level", "warn"}, flags...)...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
 	}
