@@ -154,7 +154,7 @@ func askWith(c *http.Client, method, url, number string) (string, error) {
 
 // lifetime is how many requests a connection of TCP carries: some stay open for a
 // while, and new ones are made all the time.
-const lifetime = 20
+const lifetime = 5
 
 // lines is a pool of connections that carry a line each way per request.
 type lines struct {
