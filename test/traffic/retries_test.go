@@ -219,12 +219,12 @@ func retriesOfGRPC(t *testing.T, m *traffic.Mesh) {
 	apply := func(conf string) {
 		m.Apply(t, "type: MeshRetry\nname: calls\nspec: {to: [{targetRef: {kind: MeshService, labels: {app: calls}}, default: {grpc: {"+conf+"}}}]}")
 	}
-	call := func(f func(try int64) error) (n int64, err error, took time.Duration) {
+	call := func(f func(try int64) error) (n int64, took time.Duration, err error) {
 		answer.Store(&f)
 		tries.Store(0)
 		begun := time.Now()
 		_, err = c.Check(t.Context(), &healthpb.HealthCheckRequest{})
-		return tries.Load(), err, time.Since(begun)
+		return tries.Load(), time.Since(begun), err
 	}
 	words := map[string]codes.Code{
 		"Canceled": codes.Canceled, "DeadlineExceeded": codes.DeadlineExceeded, "Internal": codes.Internal,
@@ -251,7 +251,7 @@ func retriesOfGRPC(t *testing.T, m *traffic.Mesh) {
 	}
 	apply("numRetries: 1, perTryTimeout: 100ms")
 	hang := func(int64) error { time.Sleep(time.Second); return nil }
-	if n, err, took := call(hang); err == nil || took > 900*time.Millisecond {
+	if n, took, err := call(hang); err == nil || took > 900*time.Millisecond {
 		t.Errorf("a try that hangs: %d tries in %v, %v", n, took, err)
 	}
 	resetsOfGRPC(t, m)

@@ -86,16 +86,16 @@ func wait(r *http.Request, d time.Duration) bool {
 }
 
 // read gets a response that may break off, and how long it took.
-func read(url string) (status int, body string, err error, took time.Duration) {
+func read(url string) (status int, body string, took time.Duration, err error) {
 	begun := time.Now()
 	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
 	resp, err := c.Get(url)
 	if err != nil {
-		return 0, "", err, time.Since(begun)
+		return 0, "", time.Since(begun), err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	b, err := io.ReadAll(resp.Body)
-	return resp.StatusCode, string(b), err, time.Since(begun)
+	return resp.StatusCode, string(b), time.Since(begun), err
 }
 
 // TestTimeouts: each timeout of clients and servers ends what it is about, and
@@ -119,27 +119,27 @@ func TestTimeouts(t *testing.T) {
 		}
 		t.Run(side.name+"/request", func(t *testing.T) {
 			apply(t, "{http: {requestTimeout: 60ms}}")
-			status, _, _, took := read(side.url("/slow"))
+			status, _, took, _ := read(side.url("/slow"))
 			if status != 504 || took > 900*time.Millisecond {
 				t.Errorf("a slow answer: %d after %v", status, took)
 			}
-			if _, body, err, _ := read(side.url("/drip")); err == nil {
+			if _, body, _, err := read(side.url("/drip")); err == nil {
 				t.Errorf("a body that takes longer is whole: %d bytes", len(body))
 			}
 		})
 		t.Run(side.name+"/stream idle", func(t *testing.T) {
 			apply(t, "{http: {requestTimeout: 0s, streamIdleTimeout: 400ms}}")
-			if status, _, _, took := read(side.url("/slow")); status != 504 || took > 900*time.Millisecond {
+			if status, _, took, _ := read(side.url("/slow")); status != 504 || took > 900*time.Millisecond {
 				t.Errorf("a slow answer: %d after %v", status, took)
 			}
-			if _, body, err, _ := read(side.url("/drip")); err != nil || len(body) != 50 {
+			if _, body, _, err := read(side.url("/drip")); err != nil || len(body) != 50 {
 				t.Errorf("a body that goes on: %d bytes, %v", len(body), err)
 			}
 		})
 		t.Run(side.name+"/stream duration", func(t *testing.T) {
 			apply(t, "{http: {requestTimeout: 0s, maxStreamDuration: 100ms}}")
 			traffic.Until(t, "a stream lasts longer", func() bool { // clusters may change a moment after Envoy said so
-				_, body, err, _ := read(side.url("/drip"))
+				_, body, _, err := read(side.url("/drip"))
 				return err != nil && len(body) < 50
 			})
 		})
@@ -186,7 +186,7 @@ func TestTimeouts(t *testing.T) {
 		})
 		t.Run(side.name+"/connection", func(t *testing.T) {
 			apply(t, "{connectionTimeout: 50ms}")
-			if status, _, _, took := read("http://" + side.hole + "/"); status != 503 || took > 2*time.Second {
+			if status, _, took, _ := read("http://" + side.hole + "/"); status != 503 || took > 2*time.Second {
 				t.Errorf("what cannot be connected: %d after %v", status, took)
 			}
 		})
