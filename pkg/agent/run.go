@@ -97,7 +97,8 @@ func Run(ctx context.Context, c Config, signals <-chan os.Signal, io Streams) er
 	defer ready.close()
 	c.Log.Info("starting Envoy", "mesh", request.Mesh, "dataplane", request.Name, "binary", binary,
 		"version", version.Version, "workDir", workdir, "readiness", ready.address)
-	answering, stop := context.WithCancel(ctx)
+	// For as long as Envoy runs, and not only until it is told to stop.
+	answering, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
 	background.Go(func() { c.answerQuestions(answering, a, request, ca) })
 	background.Go(func() { c.probeZones(answering, request, ca) })

@@ -70,6 +70,7 @@ func Run(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 		})
 	}
 	loaded := p.health.Require("store", "the store was not read yet")
+	serving := p.health.Require("servers", "the servers do not listen yet")
 	stopFollowing := p.follow(ctx, run)
 	defer stopFollowing()
 	run("diagnostics", p.diagnostics().Run)
@@ -88,6 +89,7 @@ func Run(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	serving("")
 	log.Info("the control plane runs", "mode", cfg.Mode, "zone", p.site.Zone, "instance", p.instance,
 		"store", cfg.Store.Type, "revision", p.view.Snapshot().Revision())
 	return g.Wait()

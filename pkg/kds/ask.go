@@ -97,7 +97,7 @@ func (a *asker) ask(ctx context.Context, q AdminQuestion) ([]byte, error) {
 		}
 		return r.body, nil
 	case <-a.gone:
-		return nil, fmt.Errorf("the zone's connection ended before it answered")
+		return nil, errors.New("the zone went offline: its connection ended before it answered")
 	case <-ctx.Done():
 		return nil, fmt.Errorf("the zone did not answer in time: %w", ctx.Err())
 	}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -91,7 +92,7 @@ func (w *world) drained(t *testing.T) {
 		}
 	}
 	for name, c := range lines {
-		t.Logf("conversation of %s: %d lines, %d connections", name, c.lines, c.connections)
+		t.Logf("conversation of %s: %d lines, %d connections", name, c.lines.Load(), c.connections.Load())
 	}
 }
 
@@ -134,7 +135,7 @@ func (w *world) refused(t *testing.T) {
 type conversation struct {
 	address            string
 	who                chan string // who answered last; the newest only
-	lines, connections int         // to be read after the test's loads ended
+	lines, connections atomic.Int64
 }
 
 func converse(t *testing.T, address string) *conversation {
@@ -163,7 +164,7 @@ func (c *conversation) once(ctx context.Context) error {
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	c.connections++
+	c.connections.Add(1)
 	in := bufio.NewReader(conn)
 	pace := time.NewTicker(20 * time.Millisecond) // of what is said
 	defer pace.Stop()
@@ -178,7 +179,7 @@ func (c *conversation) once(ctx context.Context) error {
 			}
 			return nil
 		}
-		c.lines++
+		c.lines.Add(1)
 		select {
 		case <-c.who:
 		default:
