@@ -36,6 +36,7 @@ bench: build
 
 # docs/policies: which golden and which test shows each field of each policy.
 .PHONY: policy-tables
-policy-tables: envoy build
+policy-tables: tools build
 	go test ./test/traffic -count=1 -update
+	go test ./test/telemetry -count=1 -update
 	go test ./test/fields -count=1 -update

@@ -9,8 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/policy"
-	"github.com/atoll-mesh/atoll/pkg/policy/all"
 	"github.com/atoll-mesh/atoll/pkg/resource"
 )
 
@@ -18,21 +18,6 @@ import (
 // element of a list, * any key of a map. A field whose values differ in what they
 // do is one Field for each value: spec.to[].targetRef.kind=Mesh.
 type Field string
-
-// Policies are those whose fields are looked after, in order of application.
-func Policies() []*policy.Def {
-	return slices.DeleteFunc(all.Policies(), func(d *policy.Def) bool { return elsewhere[d.Kind().Type] })
-}
-
-// elsewhere are policies whose effects are not on traffic.
-var elsewhere = map[resource.Type]bool{"MeshMetric": true, "MeshTrace": true, "MeshAccessLog": true}
-
-// Of lists the fields of a policy in the order of its schema.
-func Of(d *policy.Def) []Field {
-	w := walker{kind: d.Kind().Type, to: d.Destinations()}
-	w.walk(d.Kind().Schema, "spec")
-	return w.out
-}
 
 type walker struct {
 	kind resource.Type
@@ -61,6 +46,8 @@ func (w *walker) leaf(s *resource.Schema, path string) {
 	}
 	values := s.Enum
 	switch {
+	case strings.HasSuffix(path, ".openTelemetry.backendRef.kind"):
+		values = []string{string(kind.MeshOpenTelemetryBackend)}
 	case strings.HasSuffix(path, "ackendRef.kind"), strings.HasSuffix(path, "backendRefs[].kind"):
 		values = names(backends)
 	case path == "spec.to[].targetRef.kind":

@@ -8,14 +8,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/atoll-mesh/atoll/pkg/policy"
 )
 
 var update = flag.Bool("update", false, "write docs/policies")
 
 // records are kept by packages whose tests send traffic.
-var records = []string{"test/traffic/testdata/fields.txt"}
+var records = []string{"test/traffic/testdata/fields.txt", "test/telemetry/testdata/fields.txt"}
 
 // TestEveryField fails when a field of a policy has no golden file or no test
 // with traffic, and when the tables of docs/policies are not up to date.
@@ -39,9 +37,9 @@ func TestEveryField(t *testing.T) {
 			}
 		}
 	}
-	for _, d := range Policies() {
-		k := d.Kind()
-		page, missing := Table(d, goldens, tests)
+	for _, s := range All() {
+		k := s.Kind
+		page, missing := Table(s, goldens, tests)
 		for _, m := range missing {
 			t.Error(m)
 		}
@@ -61,7 +59,7 @@ func TestEveryField(t *testing.T) {
 			if e.golden == "" && e.traffic == "" {
 				t.Errorf("the exception for %s %s says nothing", kind, f)
 			}
-			known := slices.ContainsFunc(Policies(), func(d *policy.Def) bool { return d.Kind().Type == kind && slices.Contains(Of(d), f) })
+			known := slices.ContainsFunc(All(), func(s Subject) bool { return s.Kind.Type == kind && slices.Contains(s.Fields, f) })
 			if !known {
 				t.Errorf("the exception for %s %s is for a field that does not exist", kind, f)
 			}
@@ -76,7 +74,7 @@ spec:
   targetRef: {kind: Dataplane, labels: {app: x}}
   to:
   - targetRef: {kind: MeshService, labels: {}}
-    rules: [{default: {backendRefs: [{kind: MeshMultiZoneService, port: 80, unknown: 1}]}}]`)
+    rules: [{default: {backendRefs: [{kind: MeshMultiZoneService, port: 80, unknown: 1}]}}]`, Policies())
 	want := []Field{
 		"spec.targetRef.kind", "spec.targetRef.kind=Dataplane", "spec.targetRef.labels.*", "spec.targetRef.labels.*=x",
 		"spec.to[].rules[].default.backendRefs[].kind", "spec.to[].rules[].default.backendRefs[].kind=MeshMultiZoneService",

@@ -11,7 +11,7 @@ import (
 // Goldens reads which fields golden files of this repository set: scripts of
 // policies, as far as they are applied, and inputs of the compiler.
 func Goldens(root string) (Record, error) {
-	r := Record{}
+	r, kinds := Record{}, All()
 	scripts, err := filepath.Glob(filepath.Join(root, "pkg/policy/*/testdata/*.txtar"))
 	if err != nil {
 		return nil, err
@@ -31,7 +31,7 @@ func Goldens(root string) (Record, error) {
 		}
 		for _, x := range a.Files {
 			if applied[x.Name] {
-				r.documents(string(x.Data), name(root, f))
+				r.documents(string(x.Data), kinds, name(root, f))
 			}
 		}
 	}
@@ -44,14 +44,14 @@ func Goldens(root string) (Record, error) {
 		if err != nil {
 			return nil, err
 		}
-		r.documents(string(b), name(root, f))
+		r.documents(string(b), kinds, name(root, f))
 	}
 	return r, nil
 }
 
-func (r Record) documents(text, by string) {
+func (r Record) documents(text string, kinds []Subject, by string) {
 	for doc := range strings.SplitSeq(text, "\n---\n") {
-		if kind, list := Used(doc); kind != "" {
+		if kind, list := Used(doc, kinds); kind != "" {
 			r.add(kind, list, by)
 		}
 	}

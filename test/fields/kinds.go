@@ -1,32 +1,51 @@
 package fields
 
 import (
-	"maps"
-	"slices"
-
-	"sigs.k8s.io/yaml"
-
+	"github.com/atoll-mesh/atoll/pkg/kind"
+	"github.com/atoll-mesh/atoll/pkg/policy/all"
 	"github.com/atoll-mesh/atoll/pkg/resource"
 )
 
-// OfKind lists the fields of any kind that has a schema, in its order.
-func OfKind(k *resource.Kind) []Field {
-	w := walker{kind: k.Type}
-	w.walk(k.Schema, "spec")
-	return w.out
+// Subject is a kind whose fields are looked after, in the order of its schema.
+type Subject struct {
+	Kind   *resource.Kind
+	Fields []Field
 }
 
-// UsedOf lists the fields that a document of the kind sets; none for documents of
-// other kinds and for text that is no YAML.
-func UsedOf(k *resource.Kind, doc string) []Field {
-	var head struct {
-		Type resource.Type
-		Spec any
+// Policies are those with an effect on traffic, in order of application.
+func Policies() (out []Subject) {
+	for _, d := range all.Policies() {
+		if !observing[d.Kind().Type] {
+			out = append(out, Subject{d.Kind(), of(d.Kind(), d.Destinations())})
+		}
 	}
-	if err := yaml.Unmarshal([]byte(doc), &head); err != nil || head.Type != k.Type {
-		return nil
+	return out
+}
+
+// Observing are the kinds that say what is seen of a mesh: policies in order of
+// application, and where they may send it.
+func Observing() (out []Subject) {
+	for _, d := range all.Policies() {
+		if observing[d.Kind().Type] {
+			out = append(out, Subject{d.Kind(), of(d.Kind(), d.Destinations())})
+		}
 	}
-	seen := map[Field]bool{}
-	collect(k.Schema, head.Spec, "spec", seen)
-	return slices.Sorted(maps.Keys(seen))
+	for _, k := range kind.All() {
+		if k.Type == kind.MeshOpenTelemetryBackend {
+			out = append(out, Subject{k, of(k, nil)})
+		}
+	}
+	return out
+}
+
+// All are Policies and Observing.
+func All() []Subject { return append(Policies(), Observing()...) }
+
+var observing = map[resource.Type]bool{"MeshMetric": true, "MeshTrace": true, "MeshAccessLog": true}
+
+// of lists the fields of a kind, whose destinations are of these kinds.
+func of(k *resource.Kind, to []resource.Type) []Field {
+	w := walker{kind: k.Type, to: to}
+	w.walk(k.Schema, "spec")
+	return w.out
 }

@@ -15,18 +15,21 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/resource"
 )
 
-// Record of tests: policy, field, names of the tests that set it.
+// Record of tests: kind, field, names of the tests that set it.
 type Record map[resource.Type]map[Field][]string
 
 // Recorder notes what tests apply. It is safe for tests that run side by side.
 type Recorder struct {
+	// Kinds are those that are noted. They are set before the tests run.
+	Kinds []Subject
+
 	mu   sync.Mutex
 	seen Record
 }
 
 // Applied notes that a test applies a document.
 func (r *Recorder) Applied(t testing.TB, doc string) {
-	kind, list := Used(doc)
+	kind, list := Used(doc, r.Kinds)
 	if kind == "" {
 		return
 	}
@@ -58,7 +61,7 @@ func (r *Recorder) Main(m *testing.M, file string) int {
 	if code := m.Run(); code != 0 || !whole() {
 		return code
 	}
-	got := r.seen.text()
+	got := r.seen.text(r.Kinds)
 	if *update {
 		if err := os.WriteFile(file, got, 0o644); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -83,15 +86,14 @@ func whole() bool {
 	return true
 }
 
-// text is one line for each field that is in a schema: policy, field, the first
+// text is one line for each field that is in a schema: kind, field, the first
 // test that sets it.
-func (r Record) text() []byte {
+func (r Record) text(kinds []Subject) []byte {
 	var b bytes.Buffer
-	for _, d := range Policies() {
-		kind := d.Kind().Type
-		for _, f := range Of(d) {
-			if tests := r[kind][f]; len(tests) > 0 {
-				fmt.Fprintln(&b, kind, f, slices.Min(tests))
+	for _, s := range kinds {
+		for _, f := range s.Fields {
+			if tests := r[s.Kind.Type][f]; len(tests) > 0 {
+				fmt.Fprintln(&b, s.Kind.Type, f, slices.Min(tests))
 			}
 		}
 	}

@@ -4,18 +4,16 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
-
-	"github.com/atoll-mesh/atoll/pkg/policy"
 )
 
-// Table writes the page of a policy and lists the fields for which a golden or
+// Table writes the page of a kind and lists the fields for which a golden or
 // a test with traffic is missing without a reason.
-func Table(d *policy.Def, goldens, tests Record) (page []byte, missing []string) {
-	k := d.Kind()
+func Table(s Subject, goldens, tests Record) (page []byte, missing []string) {
+	k := s.Kind
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# %s\n\nEvery field that a user can set, the golden file that shows what it becomes, and the\ntest that sends traffic through real Envoys with it. Made by `make policy-tables`.\n\n", k.Type)
 	b.WriteString("| field | golden | traffic |\n|---|---|---|\n")
-	for _, f := range Of(d) {
+	for _, f := range s.Fields {
 		e := exceptions[k.Type][f]
 		golden, traffic := first(goldens[k.Type][f]), first(tests[k.Type][f])
 		for _, x := range []struct {

@@ -11,9 +11,9 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/resource"
 )
 
-// Used lists the fields that a document in YAML sets, with the name of its
-// policy before each; nothing for other resources and for text that is no YAML.
-func Used(doc string) (kind resource.Type, fields []Field) {
+// Used tells which of the kinds a document in YAML is of and lists the fields that
+// it sets; nothing for other resources and for text that is no YAML.
+func Used(doc string, kinds []Subject) (kind resource.Type, fields []Field) {
 	var head struct {
 		Type resource.Type
 		Spec any
@@ -21,12 +21,12 @@ func Used(doc string) (kind resource.Type, fields []Field) {
 	if err := yaml.Unmarshal([]byte(doc), &head); err != nil {
 		return "", nil
 	}
-	for _, d := range Policies() {
-		if d.Kind().Type != head.Type {
+	for _, s := range kinds {
+		if s.Kind.Type != head.Type {
 			continue
 		}
 		seen := map[Field]bool{}
-		collect(d.Kind().Schema, head.Spec, "spec", seen)
+		collect(s.Kind.Schema, head.Spec, "spec", seen)
 		return head.Type, slices.Sorted(maps.Keys(seen))
 	}
 	return "", nil

@@ -2,9 +2,22 @@ package telemetry
 
 import (
 	"os"
-	"slices"
 	"testing"
+
+	"github.com/atoll-mesh/atoll/test/fields"
 )
+
+// applied notes which fields the tests of this package set.
+var applied = fields.Recorder{Kinds: fields.Observing()}
+
+// TestMain keeps that record, which docs/policies tells, unless only some tests
+// are asked for.
+func TestMain(m *testing.M) {
+	if os.Getenv("ATOLL_TELEMETRY") != "" {
+		os.Exit(m.Run())
+	}
+	os.Exit(applied.Main(m, "testdata/fields.txt"))
+}
 
 // TestTelemetry keeps one world for everything.
 func TestTelemetry(t *testing.T) {
@@ -22,20 +35,11 @@ func TestTelemetry(t *testing.T) {
 		{"collector", collect},
 		{"variables", collectByVariables},
 	} {
-		if only != "" && !slices.Contains([]string{only}, c.name) {
+		if only != "" && only != c.name {
 			continue
 		}
 		if !t.Run(c.name, func(t *testing.T) { c.run(t, w) }) {
 			return // others would show the same
 		}
 	}
-	if only != "" {
-		return
-	}
-	for _, m := range behaviour.missing(untested) {
-		t.Errorf("%s is not tested with traffic", m)
-	}
 }
-
-// untested are fields that no test with traffic sets, and why.
-var untested = map[string]string{}

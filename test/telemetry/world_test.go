@@ -95,7 +95,7 @@ func (w *world) proxy(t *testing.T, name, workload string, env []string, network
 func (w *world) apply(t *testing.T, docs string) {
 	t.Helper()
 	for doc := range strings.SplitSeq(docs, "\n---\n") {
-		applied(t, doc)
+		applied.Applied(t, doc)
 	}
 	if out, errOut, code := clustertest.Ctl(t, w.Cluster, w.zone.URL, docs, "apply", "-f", "-"); code != 0 {
 		t.Fatalf("atollctl apply: exit code %d\n%s%s", code, out, errOut)

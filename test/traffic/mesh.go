@@ -32,7 +32,7 @@ import (
 )
 
 // Applied notes which fields of policies the tests of this package set.
-var Applied fields.Recorder
+var Applied = fields.Recorder{Kinds: fields.Policies()}
 
 var (
 	site  = resource.Site{Zone: "east", Env: resource.EnvUniversal}
