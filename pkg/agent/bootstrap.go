@@ -172,7 +172,8 @@ func (c *Config) fetch(ctx context.Context, r *bootstrapRequest, ca []byte) (*bo
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if err.Error() != said {
+		// A try that the end cut off says less than the one before.
+		if said == "" || end.Err() == nil && err.Error() != said {
 			said = err.Error()
 			c.Log.Info("no bootstrap document yet; asking again", "reason", said)
 		}
