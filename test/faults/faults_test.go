@@ -82,6 +82,21 @@ func stopInOrder(s *scenario) {
 			s.Errorf("%s took %s to stop; its log ends:\n%s", p.Name, took, p.Tail(1000))
 		}
 	}
+	// What begins only now, such as the first route to a service, is not what is
+	// looked at.
+	for _, z := range s.w.Zones() {
+		ctx, cancel := context.WithTimeout(s.Context(), clustertest.Patience)
+		err := cluster.Until(ctx, z.URL(), func(ctx context.Context) error {
+			if split := cluster.Measure(ctx, z.URL(), 50); split.Failed > 0 {
+				return split.Last
+			}
+			return nil
+		})
+		cancel()
+		if err != nil {
+			s.Fatal(err)
+		}
+	}
 	for _, cp := range []*cluster.ControlPlane{s.w.East.ControlPlane, s.w.Global} {
 		stop(cp.Process)
 		restart(s, cp)

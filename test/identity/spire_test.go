@@ -244,7 +244,12 @@ func TestSpire(t *testing.T) {
 	}
 	// That the answers came by mutual TLS, Envoy counts.
 	var stats string
-	if err := zone.Do(ctx, http.MethodGet, "/meshes/shop/dataplanes/client-1/stats", nil, &stats); err != nil || !handshakes.MatchString(stats) {
+	patient, cancel := context.WithTimeout(ctx, clustertest.Patience)
+	defer cancel()
+	err = cluster.Until(patient, "stats", func(ctx context.Context) error { // agents take questions soon after their start
+		return zone.Do(ctx, http.MethodGet, "/meshes/shop/dataplanes/client-1/stats", nil, &stats)
+	})
+	if err != nil || !handshakes.MatchString(stats) {
 		t.Errorf("there is no handshake with the backend: %v\n%s", err, stats)
 	}
 

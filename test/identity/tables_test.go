@@ -148,7 +148,12 @@ func TestMeshesAreSeparate(t *testing.T) {
 func secretOf(t *testing.T, cp *cluster.ControlPlane, mesh, name string) []byte {
 	t.Helper()
 	var out struct{ Data string }
-	if err := cp.Do(t.Context(), http.MethodGet, "/meshes/"+mesh+"/secrets/"+name, nil, &out); err != nil {
+	ctx, cancel := context.WithTimeout(t.Context(), clustertest.Patience)
+	defer cancel()
+	err := cluster.Until(ctx, name, func(ctx context.Context) error { // it is made soon after its identity
+		return cp.Do(ctx, http.MethodGet, "/meshes/"+mesh+"/secrets/"+name, nil, &out)
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	b, err := base64.StdEncoding.DecodeString(out.Data)
