@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,7 @@ type LoadSpec struct {
 	// connection that carries some of them. One that ended between two requests is
 	// replaced, as clients with a pool do.
 	Address string
+	Line    string        // of a request by TCP; default "who"
 	Timeout time.Duration // default 5 s
 	// Seen, unless nil, gets each outcome as it comes, from many goroutines.
 	Seen func(Outcome)
@@ -117,7 +119,7 @@ func (l *Load) reserve() int {
 // caller returns what makes one request with a number, and what ends all.
 func (l *Load) caller() (call func(number string) (string, error), end func()) {
 	if l.Address != "" {
-		p := &lines{address: l.Address, timeout: l.Timeout}
+		p := &lines{address: l.Address, line: cmp.Or(l.Line, "who"), timeout: l.Timeout}
 		return func(string) (string, error) { return p.ask() }, p.close
 	}
 	c := &http.Client{
@@ -158,8 +160,8 @@ const lifetime = 5
 
 // lines is a pool of connections that carry a line each way per request.
 type lines struct {
-	address string
-	timeout time.Duration
+	address, line string
+	timeout       time.Duration
 
 	mu   sync.Mutex // guards idle
 	idle []*line
@@ -177,7 +179,7 @@ func (p *lines) ask() (string, error) {
 		if err != nil {
 			return "", err
 		}
-		answer, err := c.ask(p.timeout)
+		answer, err := c.ask(p.line, p.timeout)
 		if err != nil {
 			c.Close()
 			if c.used > 1 && !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -222,12 +224,12 @@ func (p *lines) close() {
 	}
 }
 
-func (c *line) ask(timeout time.Duration) (string, error) {
+func (c *line) ask(what string, timeout time.Duration) (string, error) {
 	c.used++
 	if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
 		return "", err
 	}
-	if _, err := io.WriteString(c, "who\n"); err != nil {
+	if _, err := io.WriteString(c, what+"\n"); err != nil {
 		return "", err
 	}
 	text, err := c.in.ReadString('\n')

@@ -70,10 +70,10 @@ func (a *app) serve(rw http.ResponseWriter, r *http.Request) {
 	a.calls.Add(1)
 	a.twice.note(r)
 	if wait, err := time.ParseDuration(r.URL.Query().Get("takes")); err == nil {
-		t := time.NewTimer(wait) // the work
-		defer t.Stop()
+		pause := time.NewTimer(wait) // the work
+		defer pause.Stop()
 		select {
-		case <-t.C:
+		case <-pause.C:
 		case <-r.Context().Done():
 			return
 		}
@@ -84,6 +84,7 @@ func (a *app) serve(rw http.ResponseWriter, r *http.Request) {
 	io.WriteString(rw, a.name)
 }
 
+// serveBytes answers lines. One that is a duration takes as long.
 func (a *app) serveBytes() {
 	for {
 		conn, err := a.bytes.Accept()
@@ -94,6 +95,9 @@ func (a *app) serveBytes() {
 			defer conn.Close()
 			lines := bufio.NewScanner(conn)
 			for lines.Scan() {
+				if wait, err := time.ParseDuration(lines.Text()); err == nil {
+					<-time.After(wait) // the work
+				}
 				fmt.Fprintln(conn, a.name)
 			}
 		}()

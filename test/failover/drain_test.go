@@ -121,7 +121,7 @@ func quiet(t *testing.T, d time.Duration) {
 
 // refused wants a zone drained of which a service is in no other zone.
 func (w *world) refused(t *testing.T) {
-	w.apply(t, w.east.ControlPlane, "type: MeshService\nmesh: "+mesh+"\nname: lonely\nlabels: {kuma.io/origin: zone}\nspec:\n  selector: {dataplaneLabels: {matchLabels: {kuma.io/workload: backend}}}\n  ports: [{port: 9090, targetPort: 8080, appProtocol: http}]\n")
+	w.Apply(t, w.east.ControlPlane, "type: MeshService\nmesh: "+mesh+"\nname: lonely\nlabels: {kuma.io/origin: zone}\nspec:\n  selector: {dataplaneLabels: {matchLabels: {kuma.io/workload: backend}}}\n  ports: [{port: 9090, targetPort: 8080, appProtocol: http}]\n")
 	if err := w.global.WaitInSync(t.Context(), readyLimit, "east"); err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +130,7 @@ func (w *world) refused(t *testing.T) {
 		t.Errorf("exit code %d\n%s%s", code, out, errOut)
 	}
 	// The field of the Zone is refused by the leader, with the reasons in its status.
-	w.apply(t, w.global, "type: Zone\nname: east\nenabled: true\ndrain: {enabled: true}\n")
+	w.Apply(t, w.global, "type: Zone\nname: east\nenabled: true\ndrain: {enabled: true}\n")
 	out, errOut, code = clustertest.Ctl(t, w.Cluster, w.global.URL, "", "zone", "drain", "east", "--force", "--ramp", "0s", "--timeout", "0s", "--watch")
 	if code != 0 || !strings.Contains(out, "Drained") {
 		t.Errorf("forced: exit code %d\n%s%s", code, out, errOut)

@@ -134,3 +134,20 @@ func table(list []*summary) string {
 	}
 	return b.String()
 }
+
+// markdown prints summaries as a table of a document.
+func markdown(list []*summary) string {
+	var b strings.Builder
+	b.WriteString("| fault | load | success | failed | last failure | over 500 ms after 5 s | failed while it came back | used again |\n|---|---|---|---|---|---|---|---|\n")
+	for _, s := range list {
+		last, used := "–", "–"
+		if s.failed > 0 {
+			last = fmt.Sprintf("%.1f s", s.last.Seconds())
+		}
+		if s.used >= 0 {
+			used = fmt.Sprintf("%.1f s", s.used.Seconds())
+		}
+		fmt.Fprintf(&b, "| %s | %s | %.2f%% | %d of %d | %s | %d | %d of %d | %s |\n", s.fault, s.load, s.success(), s.failed, s.sent, last, s.slow, s.laterX, s.later, used)
+	}
+	return b.String()
+}

@@ -2,8 +2,16 @@
 // service of two of them, and measures what the clients notice: with the default
 // policies of a new mesh and nothing else.
 //
-// By default faults last a few seconds. ATOLL_FAULTS=full makes them as long as
-// the promises are about: 25 s, and 90 s for what hangs.
+// By default faults last a few seconds. ATOLL_FAULTS makes them as long as the
+// promises are about, 25 s and 90 s for what hangs, each fault in a world of its
+// own. Every table takes about nine minutes and wants a machine for itself:
+//
+//	ATOLL_FAULTS=usual go test ./test/failover -run TestFaults -count=1 -timeout 40m -v | grep '^|'
+//	ATOLL_FAULTS=heavy go test ./test/failover -run TestFaults -count=1 -timeout 40m -v | grep '^|'
+//	ATOLL_FAULTS=bare  go test ./test/failover -run TestFaults -count=1 -timeout 40m -v | grep '^|'
+//
+// The first sends 100 requests a second of each kind, the second 500 that take
+// 100 ms, the third the same without retries. ATOLL_FAULTS=full makes all three.
 package failover
 
 import (
@@ -19,40 +27,14 @@ import (
 )
 
 const (
-	mesh       = "shop"
-	webPort    = 10090
-	bytesPort  = 10091
-	entryPort  = 10001
+	mesh       = clustertest.Mesh
+	webPort    = clustertest.WebPort
+	bytesPort  = clustertest.BytesPort
 	readyLimit = 30 * time.Second
 )
 
-// everywhere is what the global says: everybody has an identity and may call
-// everybody else, and the backends of all zones are one service. Clients that say
-// so have no retries.
-const everywhere = `type: MeshIdentity
-mesh: shop
-name: identity
-spec:
-  selector: {dataplane: {matchLabels: {}}}
-  provider: {type: Bundled, bundled: {meshTrustCreation: Enabled, insecureAllowSelfSigned: true, autogenerate: {enabled: true}}}
----
-type: MeshTrafficPermission
-mesh: shop
-name: everybody
-spec:
-  rules:
-  - default:
-      allow:
-      - {spiffeID: {type: Prefix, value: "spiffe://shop."}}
----
-type: MeshMultiZoneService
-mesh: shop
-name: backend
-spec:
-  selector: {meshService: {matchLabels: {kuma.io/display-name: backend}}}
-  ports: [{name: main, port: 8080, appProtocol: http}, {name: bytes, port: 8081, appProtocol: tcp}]
----
-type: MeshRetry
+// bare is for clients without retries: those that say so have none.
+const bare = `type: MeshRetry
 mesh: shop
 name: none
 spec:
@@ -64,7 +46,7 @@ spec:
 
 // world is everything that runs.
 type world struct {
-	*cluster.Cluster
+	*clustertest.Federation
 	global            *cluster.ControlPlane
 	east, west, north *zone
 	twice             *doubles
@@ -78,6 +60,9 @@ type zone struct {
 	entrance *cluster.Proxy
 	client   *cluster.Proxy // with the defaults
 	bare     *cluster.Proxy // without retries
+	// client2 and bare2 are like them, for loads that shall not share an Envoy. In
+	// short runs they are the same.
+	client2, bare2 *cluster.Proxy
 }
 
 // proxies are all that others may depend on.
@@ -85,35 +70,21 @@ func (z *zone) proxies() []*cluster.Proxy {
 	return append(z.backends[:len(z.backends):len(z.backends)], z.entrance)
 }
 
+func (z *zone) clients() []*cluster.Proxy {
+	return []*cluster.Proxy{z.client, z.bare, z.client2, z.bare2}
+}
+
 // start makes a world that lives as long as the test.
 func start(t testing.TB) *world {
 	t.Helper()
 	ctx := t.Context()
 	begun := time.Now()
-	w := &world{Cluster: clustertest.New(t), twice: &doubles{seen: map[string]bool{}}}
-	var err error
-	if w.global, err = w.Global(ctx, nil); err != nil {
-		t.Fatal(err)
+	f := clustertest.Federate(t, readyLimit, bare, "east", "west", "north")
+	w := &world{Federation: f, global: f.Global, twice: &doubles{seen: map[string]bool{}}}
+	for name, z := range map[string]**zone{"east": &w.east, "west": &w.west, "north": &w.north} {
+		*z = &zone{ControlPlane: f.Zones[name]}
 	}
 	var g errgroup.Group
-	for name, z := range map[string]**zone{"east": &w.east, "west": &w.west, "north": &w.north} {
-		g.Go(func() error {
-			cp, err := w.FederatedZone(ctx, w.global, name)
-			if err != nil {
-				return err
-			}
-			*z = &zone{ControlPlane: cp}
-			return w.global.WaitInSync(ctx, readyLimit, name)
-		})
-	}
-	wait(t, &g)
-	w.apply(t, w.global, "type: Mesh\nname: "+mesh+"\n")
-	w.apply(t, w.global, everywhere)
-	for _, z := range w.zones() {
-		if err := z.WaitFor(ctx, readyLimit, "/meshes/"+mesh); err != nil {
-			t.Fatal(err)
-		}
-	}
 	for _, z := range []*zone{w.east, w.west} {
 		w.serving(t, &g, z)
 	}
@@ -121,8 +92,13 @@ func start(t testing.TB) *world {
 		w.calling(t, &g, z)
 	}
 	wait(t, &g)
+	if knob() == "" {
+		for _, z := range w.zones() {
+			z.client2, z.bare2 = z.client, z.bare
+		}
+	}
 	for _, z := range w.zones() {
-		for _, c := range []*cluster.Proxy{z.client, z.bare} {
+		for _, c := range z.clients() {
 			if err := cluster.WaitAnswer(ctx, readyLimit, c.URL(webPort)); err != nil {
 				t.Fatal(err)
 			}
@@ -139,13 +115,6 @@ func wait(t testing.TB, g *errgroup.Group) {
 	}
 }
 
-func (w *world) apply(t testing.TB, cp *cluster.ControlPlane, text string) {
-	t.Helper()
-	if out, errOut, code := clustertest.Ctl(t, w.Cluster, cp.URL, text, "apply", "-f", "-"); code != 0 {
-		t.Fatalf("atollctl apply at %s: exit code %d\n%s%s", cp.Name, code, out, errOut)
-	}
-}
-
 func (w *world) zones() []*zone { return []*zone{w.east, w.west, w.north} }
 
 // serving adds two workloads and a zone proxy.
@@ -155,36 +124,32 @@ func (w *world) serving(t testing.TB, g *errgroup.Group, z *zone) {
 		a := newApp(t, fmt.Sprintf("%s/%d", z.Name, i+1), w.twice)
 		z.apps = append(z.apps, a)
 		g.Go(func() (err error) {
-			z.backends[i], err = w.Proxy(t.Context(), z.ControlPlane, w.global, cluster.ProxySpec{
-				Mesh: mesh, Name: fmt.Sprintf("backend-%d", i+1), Labels: map[string]string{"kuma.io/workload": "backend"},
-				AppPort: port(a.web.Listener.Addr()), BytesPort: port(a.bytes.Addr()),
-			})
+			z.backends[i], err = w.BackendOf(t, z.ControlPlane, fmt.Sprintf("backend-%d", i+1), port(a.web.Listener.Addr()), port(a.bytes.Addr()))
 			return err
 		})
 	}
 	address := w.Address()
-	w.apply(t, z.ControlPlane, fmt.Sprintf(
-		"type: MeshZoneAddress\nmesh: %s\nname: entrance\nlabels: {kuma.io/origin: zone}\nspec: {address: %s, port: %d}\n", mesh, address, entryPort))
+	w.Entrance(t, z.ControlPlane, "entrance", address, clustertest.EntryPort)
 	g.Go(func() (err error) {
-		z.entrance, err = w.Proxy(t.Context(), z.ControlPlane, w.global, cluster.ProxySpec{
-			Mesh: mesh, Name: "zone-proxy", Labels: map[string]string{"kuma.io/workload": "zone-proxy"},
-			Address: address, Ingress: entryPort,
-		})
+		z.entrance, err = w.ZoneProxy(t, z.ControlPlane, "zone-proxy", address)
 		return err
 	})
 }
 
 // calling adds the clients.
 func (w *world) calling(t testing.TB, g *errgroup.Group, z *zone) {
-	client := func(name, retries string) (*cluster.Proxy, error) {
-		return w.Proxy(t.Context(), z.ControlPlane, w.global, cluster.ProxySpec{
-			Mesh: mesh, Name: name, Labels: map[string]string{"kuma.io/workload": "client", "retries": retries},
-			MultiZone:      map[int]string{webPort: "backend"},
-			MultiZoneBytes: map[int]string{bytesPort: "backend"},
+	client := func(p **cluster.Proxy, name, retries string) {
+		g.Go(func() (err error) {
+			*p, err = w.ClientOf(t, z.ControlPlane, name, map[string]string{"retries": retries})
+			return err
 		})
 	}
-	g.Go(func() (err error) { z.client, err = client("client-1", "default"); return err })
-	g.Go(func() (err error) { z.bare, err = client("bare-1", "none"); return err })
+	client(&z.client, "client-1", "default")
+	client(&z.bare, "bare-1", "none")
+	if knob() != "" {
+		client(&z.client2, "client-2", "default")
+		client(&z.bare2, "bare-2", "none")
+	}
 }
 
 // part is what a fault takes away and gives back.

@@ -20,39 +20,18 @@ import (
 )
 
 const (
-	mesh      = "shop"
-	webPort   = 10090
-	bytesPort = 10091
-	entryPort = 10001
+	webPort   = clustertest.WebPort
+	bytesPort = clustertest.BytesPort
+	entryPort = clustertest.EntryPort
 	// patience bounds waits. What is promised about time is measured and logged;
 	// it fails the test when it is off by far, since machines are busy.
 	patience = 40 * time.Second
 )
 
-const policies = `type: MeshIdentity
-mesh: shop
-name: identity
-spec:
-  selector: {dataplane: {matchLabels: {}}}
-  provider: {type: Bundled, bundled: {meshTrustCreation: Enabled, insecureAllowSelfSigned: true, autogenerate: {enabled: true}}}
----
-type: MeshTrafficPermission
-mesh: shop
-name: everybody
-spec: {rules: [{default: {allow: [{spiffeID: {type: Prefix, value: "spiffe://shop."}}]}}]}
----
-type: MeshMultiZoneService
-mesh: shop
-name: backend
-spec:
-  selector: {meshService: {matchLabels: {kuma.io/display-name: backend}}}
-  ports: [{name: main, port: 8080, appProtocol: http}, {name: bytes, port: 8081, appProtocol: tcp}]
-`
-
 // world is a global and three zones: east with two zone proxies, west with one,
 // and north with clients only.
 type world struct {
-	*cluster.Cluster
+	*clustertest.Federation
 	global            *cluster.ControlPlane
 	east, west, north *zone
 }
@@ -67,37 +46,18 @@ type zone struct {
 
 func start(t *testing.T) *world {
 	t.Helper()
-	ctx := t.Context()
-	w := &world{Cluster: clustertest.New(t)}
-	var err error
-	if w.global, err = w.Global(ctx, nil); err != nil {
-		t.Fatal(err)
+	f := clustertest.Federate(t, patience, "", "east", "west", "north")
+	w := &world{Federation: f, global: f.Global}
+	for name, z := range map[string]**zone{"east": &w.east, "west": &w.west, "north": &w.north} {
+		*z = &zone{ControlPlane: f.Zones[name]}
 	}
 	var g errgroup.Group
-	for name, z := range map[string]**zone{"east": &w.east, "west": &w.west, "north": &w.north} {
-		g.Go(func() error {
-			cp, err := w.FederatedZone(ctx, w.global, name)
-			if err != nil {
-				return err
-			}
-			*z = &zone{ControlPlane: cp}
-			return w.global.WaitInSync(ctx, patience, name)
-		})
-	}
-	wait(t, &g)
-	w.apply(t, w.global, "type: Mesh\nname: "+mesh+"\n")
-	w.apply(t, w.global, policies)
-	for _, z := range []*zone{w.east, w.west, w.north} {
-		if err := z.WaitFor(ctx, patience, "/meshes/"+mesh); err != nil {
-			t.Fatal(err)
-		}
-	}
 	w.serve(t, &g, w.east, 2)
 	w.serve(t, &g, w.west, 1)
 	w.call(t, &g, w.north, 3)
 	wait(t, &g)
 	for _, c := range w.north.clients {
-		if err := cluster.WaitAnswer(ctx, patience, c.URL(webPort)); err != nil {
+		if err := cluster.WaitAnswer(t.Context(), patience, c.URL(webPort)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -108,13 +68,6 @@ func wait(t *testing.T, g *errgroup.Group) {
 	t.Helper()
 	if err := g.Wait(); err != nil {
 		t.Fatal(err)
-	}
-}
-
-func (w *world) apply(t *testing.T, cp *cluster.ControlPlane, text string) {
-	t.Helper()
-	if out, errOut, code := clustertest.Ctl(t, w.Cluster, cp.URL, text, "apply", "-f", "-"); code != 0 {
-		t.Fatalf("atollctl apply at %s: exit code %d\n%s%s", cp.Name, code, out, errOut)
 	}
 }
 
@@ -130,28 +83,18 @@ func (w *world) serve(t *testing.T, g *errgroup.Group, z *zone, entrances int) {
 	t.Cleanup(func() { z.bytes.Close() })
 	go greet(z.bytes, z.Zone)
 	g.Go(func() (err error) {
-		z.backend, err = w.Proxy(t.Context(), z.ControlPlane, w.global, cluster.ProxySpec{
-			Mesh: mesh, Name: "backend-1", Labels: map[string]string{"kuma.io/workload": "backend"},
-			AppPort: portOf(app.Listener), BytesPort: portOf(z.bytes),
-		})
+		z.backend, err = w.BackendOf(t, z.ControlPlane, "backend-1", portOf(app.Listener), portOf(z.bytes))
 		return err
 	})
 	z.entrances = make([]*cluster.Proxy, entrances)
 	for i := range entrances {
 		address := w.Address()
-		w.apply(t, z.ControlPlane, entranceDoc(fmt.Sprintf("entrance-%d", i+1), address, entryPort))
+		w.Entrance(t, z.ControlPlane, fmt.Sprintf("entrance-%d", i+1), address, entryPort)
 		g.Go(func() (err error) {
-			z.entrances[i], err = w.Proxy(t.Context(), z.ControlPlane, w.global, cluster.ProxySpec{
-				Mesh: mesh, Name: fmt.Sprintf("zone-proxy-%d", i+1), Labels: map[string]string{"kuma.io/workload": "zone-proxy"},
-				Address: address, Ingress: entryPort,
-			})
+			z.entrances[i], err = w.ZoneProxy(t, z.ControlPlane, fmt.Sprintf("zone-proxy-%d", i+1), address)
 			return err
 		})
 	}
-}
-
-func entranceDoc(name, address string, port int) string {
-	return fmt.Sprintf("type: MeshZoneAddress\nmesh: %s\nname: %s\nlabels: {kuma.io/origin: zone}\nspec: {address: %s, port: %d}\n", mesh, name, address, port)
 }
 
 // greet sends the zone's name to who connects, and holds the connection.
@@ -178,10 +121,7 @@ func (w *world) call(t *testing.T, g *errgroup.Group, z *zone, n int) {
 	z.clients = make([]*cluster.Proxy, n)
 	for i := range n {
 		g.Go(func() (err error) {
-			z.clients[i], err = w.Proxy(t.Context(), z.ControlPlane, w.global, cluster.ProxySpec{
-				Mesh: mesh, Name: fmt.Sprintf("client-%d", i+1), Labels: map[string]string{"kuma.io/workload": "client"},
-				MultiZone: map[int]string{webPort: "backend"}, MultiZoneBytes: map[int]string{bytesPort: "backend"},
-			})
+			z.clients[i], err = w.ClientOf(t, z.ControlPlane, fmt.Sprintf("client-%d", i+1), nil)
 			return err
 		})
 	}

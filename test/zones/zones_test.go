@@ -208,7 +208,7 @@ func (w *world) stranger(t *testing.T) {
 			}
 		}
 	}()
-	w.apply(t, w.west.ControlPlane, entranceDoc("stranger", l.Addr().(*net.TCPAddr).IP.String(), portOf(l)))
+	w.Entrance(t, w.west.ControlPlane, "stranger", l.Addr().(*net.TCPAddr).IP.String(), portOf(l))
 	for range 10 {
 		select {
 		case <-asked:
