@@ -15,7 +15,7 @@ var httpFilters = []struct {
 	name   string
 	config func(*ir.HTTP) *anypb.Any
 }{
-	{"envoy.filters.http.rbac", httpRBAC},
+	{requestRBAC, httpRBAC},
 	{"envoy.filters.http.grpc_stats", grpcStats},
 	{faultFilters, nil}, // any number, each with its own name
 	{localRateLimit, requestLimit},

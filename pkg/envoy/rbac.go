@@ -25,12 +25,25 @@ func networkRBAC(c *ir.Chain) *anypb.Any {
 	})
 }
 
-// httpRBAC decides about requests.
+const requestRBAC = "envoy.filters.http.rbac"
+
+// httpRBAC is the filter without a decision: routes bring it, since there it
+// takes effect at once, also on connections that exist.
 func httpRBAC(h *ir.HTTP) *anypb.Any {
-	if h.RBAC == nil {
+	if !h.Guarded {
 		return nil
 	}
-	return pack(&httprbacv3.RBAC{Matcher: rbacMatcher(h.RBAC.Rules), ShadowMatcher: shadow(h.RBAC)})
+	return pack(&httprbacv3.RBAC{})
+}
+
+// routesRBAC decides about the requests of all routes.
+func routesRBAC(r *ir.RBAC) map[string]*anypb.Any {
+	if r == nil {
+		return nil
+	}
+	return map[string]*anypb.Any{requestRBAC: pack(&httprbacv3.RBACPerRoute{
+		Rbac: &httprbacv3.RBAC{Matcher: rbacMatcher(r.Rules), ShadowMatcher: shadow(r)},
+	})}
 }
 
 func shadow(r *ir.RBAC) *xdsmatcher.Matcher {

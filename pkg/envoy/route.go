@@ -31,6 +31,7 @@ func routeConfig(c *ir.RouteConfig) *routev3.RouteConfiguration {
 		VirtualHosts:           append(hosts, host),
 		RequestHeadersToRemove: c.RemoveRequestHeaders,
 		ValidateClusters:       wrapperspb.Bool(false),
+		TypedPerFilterConfig:   routesRBAC(c.RBAC),
 	}
 	if c.MaxBody != 0 {
 		out.MaxDirectResponseBodySizeBytes = wrapperspb.UInt32(c.MaxBody)
@@ -125,7 +126,23 @@ func routeMatch(m *ir.RouteMatch) *routev3.RouteMatch {
 			Matcher: &matcherv3.FilterStateMatcher_StringMatch{StringMatch: stringMatch(f.Kind, f.Value)},
 		})
 	}
+	for _, c := range m.Clients {
+		out.Headers = append(out.Headers, clientMatch(c))
+	}
 	return out
+}
+
+// clientMatch looks for the identity where the proxy itself writes it from the
+// certificate: By=…;Hash=…;URI=…, without what the client may have sent.
+func clientMatch(c ir.ValueMatch) *routev3.HeaderMatcher {
+	m := &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Suffix{Suffix: ";URI=" + c.Value}}
+	if c.Kind == ir.MatchPrefix {
+		m.MatchPattern = &matcherv3.StringMatcher_Contains{Contains: ";URI=" + c.Value}
+	}
+	return &routev3.HeaderMatcher{
+		Name:                 "x-forwarded-client-cert",
+		HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: m},
+	}
 }
 
 func headerMatch(h ir.ValueMatch) *routev3.HeaderMatcher {

@@ -112,7 +112,7 @@ func (w *walk) servedBy(id string, c *ir.Cluster, servers []topology.Endpoint, i
 		}
 		rbac := chain.RBAC
 		if chain.HTTP != nil {
-			rbac = chain.HTTP.RBAC
+			rbac = ruling(own, chain.HTTP)
 		}
 		if allowed, by := decide(rbac, id, c.TLS.ServerName); !allowed {
 			broken++
@@ -193,6 +193,21 @@ func inboundAt(own *ir.Config, address string, port uint32) []*ir.Chain {
 		}
 	}
 	return nil
+}
+
+// ruling is what decides about requests; nil: nothing does.
+func ruling(own *ir.Config, h *ir.HTTP) *ir.RBAC {
+	if !h.Guarded {
+		return nil
+	}
+	if h.Inline != nil {
+		return h.Inline.RBAC
+	}
+	i := slices.IndexFunc(own.Routes, func(rc *ir.RouteConfig) bool { return rc.Name == h.RouteConfig })
+	if i < 0 {
+		return nil
+	}
+	return own.Routes[i].RBAC
 }
 
 // choose is the chain that takes a connection; nil: none does.

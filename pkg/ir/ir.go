@@ -109,10 +109,11 @@ type HTTP struct {
 	IdleTimeout           *time.Duration `json:"idleTimeout,omitempty"`
 	StreamIdleTimeout     *time.Duration `json:"streamIdleTimeout,omitempty"`
 	RequestHeadersTimeout *time.Duration `json:"requestHeadersTimeout,omitempty"`
-	RBAC                  *RBAC          `json:"rbac,omitempty"`
-	// Limited: routes may have a Limit. Disturbed: routes may have a Fault. Both
-	// cost nothing as long as none has. What routes have takes effect at once; a
-	// change of filters only on new connections.
+	// Guarded: the RBAC of the RouteConfig decides about requests. Limited: routes
+	// may have a Limit. Disturbed: routes may have a Fault. All cost nothing as
+	// long as there is none. What routes have takes effect at once; a change of
+	// filters only on new connections.
+	Guarded   bool        `json:"guarded,omitempty"`
 	Limited   bool        `json:"limited,omitempty"`
 	Disturbed bool        `json:"disturbed,omitempty"`
 	Faults    []Fault     `json:"faults,omitempty"` // in order
@@ -152,6 +153,9 @@ type RouteConfig struct {
 	Hosts []Host `json:"hosts,omitempty"`
 	// MaxBody is the largest Body of a Direct; 0: 4096 bytes.
 	MaxBody uint32 `json:"maxBody,omitempty"`
+	// RBAC decides about the requests that come where the HTTP of a chain is
+	// Guarded.
+	RBAC *RBAC `json:"rbac,omitempty"`
 }
 
 // Host is the routes of requests for some domains.
@@ -193,6 +197,9 @@ type RouteMatch struct {
 	Fraction *Fraction `json:"fraction,omitempty"`
 	// FilterState conditions on what a Chain recorded.
 	FilterState []ValueMatch `json:"filterState,omitempty"`
+	// Clients are compared with the identity of the client, Exact or Prefix, and
+	// all must hold. Of a chain that does not set ClientCertDetails nobody does.
+	Clients []ValueMatch `json:"clients,omitempty"`
 }
 
 // Kinds of ValueMatch.

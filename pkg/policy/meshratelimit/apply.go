@@ -8,17 +8,6 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/policy"
 )
 
-// Facts of the TLS handshake that routes for single clients are conditioned on.
-const (
-	keySpiffeID   = "kuma.mesh_rate_limit.match.spiffe_id"
-	keyServerName = "kuma.mesh_rate_limit.match.sni"
-)
-
-var facts = map[string]string{
-	keySpiffeID:   "%DOWNSTREAM_PEER_URI_SAN%",
-	keyServerName: "%REQUESTED_SERVER_NAME%",
-}
-
 func isTrue(b *bool) bool { return b != nil && *b }
 
 func (r Rate) bucket() ir.TokenBucket {
@@ -58,6 +47,7 @@ func (c Conf) connections() *ir.TokenBucket {
 }
 
 func inbound(rules policy.InboundRules[Conf], in *policy.Inbound) {
+	limited := map[*ir.RouteConfig]bool{}
 	for _, chain := range in.Listener.Chains {
 		conf := forChain(rules, in, chain)
 		chain.ConnectionLimit = conf.connections()
@@ -65,9 +55,14 @@ func inbound(rules policy.InboundRules[Conf], in *policy.Inbound) {
 			continue
 		}
 		for _, rc := range in.Routes {
-			if rc.Name == chain.HTTP.RouteConfig {
-				limitRoutes(rules, in, chain, rc, conf)
+			if rc.Name != chain.HTTP.RouteConfig {
+				continue
 			}
+			if !limited[rc] { // several chains may share it
+				limited[rc] = true
+				limitRoutes(rules, in, rc, conf)
+			}
+			chain.HTTP.Limited = chain.HTTP.Limited || slices.ContainsFunc(rc.Routes, func(r *ir.Route) bool { return r.Limit != nil })
 		}
 	}
 }
@@ -81,56 +76,26 @@ func forChain(rules policy.InboundRules[Conf], in *policy.Inbound, chain *ir.Cha
 	return conf
 }
 
-// limitRoutes puts copies of the routes before them, one per match on a client,
-// the most specific first. A copy has the limit of all rules that include the
-// clients of its match, on top of those for all clients.
-func limitRoutes(rules policy.InboundRules[Conf], in *policy.Inbound, chain *ir.Chain, rc *ir.RouteConfig, base Conf) {
+// limitRoutes puts copies of the routes before them, one per match on a client
+// whose rules say something about requests, the most specific first. A copy has
+// the limit of all rules that include the clients of its match, on top of those
+// for all clients.
+func limitRoutes(rules policy.InboundRules[Conf], in *policy.Inbound, rc *ir.RouteConfig, base Conf) {
+	matches := rules.ClientMatches(func(c Conf) bool { return c.Local != nil && c.Local.HTTP != nil })
 	var out []*ir.Route
 	for _, r := range rc.Routes {
 		if r.Forward != nil {
-			for _, m := range clientMatches(rules) {
+			for _, m := range matches {
 				conf, _ := rules.Merge(func(other *policy.Match) bool {
 					return other == nil || other.SpiffeID != nil && other.Subsumes(m)
 				})
-				out = append(out, copyFor(r, m, conf.requests(), chain))
+				c := in.RouteFor(m, r)
+				c.Limit = conf.requests()
+				out = append(out, c)
 			}
 			r.Limit = base.requests()
 		}
 		out = append(out, r)
 	}
 	rc.Routes = out
-	for _, r := range out {
-		chain.HTTP.Limited = chain.HTTP.Limited || r.Limit != nil
-	}
-}
-
-// clientMatches returns the different matches on clients whose rules say
-// something about requests, most specific first.
-func clientMatches(rules policy.InboundRules[Conf]) []*policy.Match {
-	var out []*policy.Match
-	for _, r := range rules.List {
-		same := func(m *policy.Match) bool { return m.Subsumes(r.Match) && r.Match.Subsumes(m) }
-		if r.Match != nil && r.Match.SpiffeID != nil && r.Conf.Local != nil && r.Conf.Local.HTTP != nil && !slices.ContainsFunc(out, same) {
-			out = append(out, r.Match)
-		}
-	}
-	slices.SortStableFunc(out, (*policy.Match).Compare)
-	return out
-}
-
-func copyFor(r *ir.Route, m *policy.Match, limit *ir.RequestLimit, chain *ir.Chain) *ir.Route {
-	c, forward := *r, *r.Forward
-	c.Forward, c.Limit = &forward, limit
-	record := func(key, kind, value string) {
-		c.Match.FilterState = append(slices.Clip(c.Match.FilterState), ir.ValueMatch{Name: key, Kind: kind, Value: value})
-		if chain.FilterState == nil {
-			chain.FilterState = map[string]string{}
-		}
-		chain.FilterState[key] = facts[key]
-	}
-	record(keySpiffeID, m.SpiffeID.Type, m.SpiffeID.Value)
-	if m.SNI != nil {
-		record(keyServerName, ir.MatchExact, m.SNI.Value)
-	}
-	return &c
 }

@@ -7,93 +7,35 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/policy"
 )
 
-// Facts of the TLS handshake that routes for single clients are conditioned on.
-const (
-	keySpiffeID   = "kuma.mesh_timeout.match.spiffe_id"
-	keyServerName = "kuma.mesh_timeout.match.sni"
-)
-
-var facts = map[string]string{
-	keySpiffeID:   "%DOWNSTREAM_PEER_URI_SAN%",
-	keyServerName: "%REQUESTED_SERVER_NAME%",
-}
-
 // perClient puts copies of the routes before them, one per match on a client,
 // the most specific first. A copy has the timeouts of every rule whose clients
 // include those of its match.
 func perClient(rules policy.InboundRules[Conf], in *policy.Inbound) {
-	matches := clientMatches(rules)
-	if len(matches) == 0 || len(in.Routes) == 0 {
-		return
-	}
-	needed := map[string]bool{}
+	matches := rules.ClientMatches(func(Conf) bool { return true })
 	for _, rc := range in.Routes {
-		rc.Routes = withCopies(rc.Routes, matches, rules, needed)
-	}
-	for _, chain := range in.Listener.Chains {
-		if chain.HTTP == nil {
-			continue
-		}
-		for key := range needed {
-			if chain.FilterState == nil {
-				chain.FilterState = map[string]string{}
+		var out []*ir.Route
+		for _, r := range rc.Routes {
+			for _, m := range matches {
+				conf, _ := rules.Merge(func(other *policy.Match) bool {
+					return other != nil && other.SpiffeID != nil && other.Subsumes(m)
+				})
+				h := conf.http()
+				if r.Forward == nil || h.RequestTimeout == nil && h.StreamIdleTimeout == nil {
+					continue
+				}
+				c := in.RouteFor(m, r)
+				if h.RequestTimeout != nil {
+					c.Forward.Timeout = h.RequestTimeout.Get()
+				}
+				if h.StreamIdleTimeout != nil {
+					c.Forward.IdleTimeout = h.StreamIdleTimeout.Get()
+				}
+				out = append(out, c)
 			}
-			chain.FilterState[key] = facts[key]
+			out = append(out, r)
 		}
+		rc.Routes = out
 	}
-}
-
-// clientMatches returns the different matches on clients, most specific first.
-func clientMatches(rules policy.InboundRules[Conf]) []*policy.Match {
-	var out []*policy.Match
-	for _, r := range rules.List {
-		same := func(m *policy.Match) bool { return m.Subsumes(r.Match) && r.Match.Subsumes(m) }
-		if r.Match != nil && r.Match.SpiffeID != nil && !slices.ContainsFunc(out, same) {
-			out = append(out, r.Match)
-		}
-	}
-	slices.SortStableFunc(out, (*policy.Match).Compare)
-	return out
-}
-
-func withCopies(routes []*ir.Route, matches []*policy.Match, rules policy.InboundRules[Conf], needed map[string]bool) []*ir.Route {
-	var out []*ir.Route
-	for _, r := range routes {
-		for _, m := range matches {
-			conf, _ := rules.Merge(func(other *policy.Match) bool {
-				return other != nil && other.SpiffeID != nil && other.Subsumes(m)
-			})
-			h := conf.http()
-			if r.Forward == nil || h.RequestTimeout == nil && h.StreamIdleTimeout == nil {
-				continue
-			}
-			out = append(out, copyFor(r, m, h))
-			needed[keySpiffeID] = true
-			if m.SNI != nil {
-				needed[keyServerName] = true
-			}
-		}
-		out = append(out, r)
-	}
-	return out
-}
-
-func copyFor(r *ir.Route, m *policy.Match, h HTTP) *ir.Route {
-	c, forward := *r, *r.Forward
-	c.Forward = &forward
-	c.Match.FilterState = append(slices.Clip(r.Match.FilterState),
-		ir.ValueMatch{Name: keySpiffeID, Kind: m.SpiffeID.Type, Value: m.SpiffeID.Value})
-	if m.SNI != nil {
-		c.Match.FilterState = append(c.Match.FilterState,
-			ir.ValueMatch{Name: keyServerName, Kind: ir.MatchExact, Value: m.SNI.Value})
-	}
-	if h.RequestTimeout != nil {
-		forward.Timeout = h.RequestTimeout.Get()
-	}
-	if h.StreamIdleTimeout != nil {
-		forward.IdleTimeout = h.StreamIdleTimeout.Get()
-	}
-	return &c
 }
 
 // perServerName writes rules for a server name into the chain of a zone proxy

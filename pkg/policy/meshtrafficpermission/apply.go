@@ -5,8 +5,8 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/policy"
 )
 
-// inbound has the chains that know their clients decide about them. Without any
-// policy nobody may call.
+// inbound has the chains that know their clients decide about them, about
+// requests by their routes. Without any policy nobody may call.
 func inbound(rules policy.InboundRules[Conf], in *policy.Inbound) {
 	var r *ir.RBAC
 	for _, chain := range in.Listener.Chains {
@@ -16,10 +16,15 @@ func inbound(rules policy.InboundRules[Conf], in *policy.Inbound) {
 		if r == nil {
 			r = rbac(rules, in.Listener)
 		}
-		if chain.HTTP != nil {
-			chain.HTTP.RBAC = r
-		} else {
+		if chain.HTTP == nil {
 			chain.RBAC = r
+			continue
+		}
+		chain.HTTP.Guarded = true
+		for _, rc := range in.Routes {
+			if rc.Name == chain.HTTP.RouteConfig {
+				rc.RBAC = r
+			}
 		}
 	}
 }
