@@ -20,9 +20,6 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/view"
 )
 
-// Author stands in the history of everything that this package writes.
-const Author = "mesh-system:control-plane"
-
 // Config is what Run needs. Kinds and site are those of the view.
 type Config struct {
 	View  *view.View
@@ -203,19 +200,7 @@ func wait(ctx context.Context, sub *view.Subscription, deadline time.Time) (quie
 		return false, nil
 	default:
 	}
-	var expired <-chan time.Time
-	if !deadline.IsZero() {
-		t := time.NewTimer(time.Until(deadline)) // a grace period, an age, or a retry
-		defer t.Stop()
-		expired = t.C
-	}
-	select {
-	case <-sub.C():
-	case <-expired:
-	case <-ctx.Done():
-		return true, ctx.Err()
-	}
-	return true, nil
+	return true, sub.Wait(ctx, deadline) // a grace period, an age, or a retry
 }
 
 // sleep keeps the gap between passes under churn.

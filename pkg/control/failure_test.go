@@ -23,7 +23,7 @@ type troubled struct {
 }
 
 func (s *troubled) Write(ctx context.Context, ops ...store.Op) (store.Revision, error) {
-	if s.before != nil && ops[0].Author == control.Author {
+	if s.before != nil && ops[0].Author == store.ControlPlane {
 		if err := s.before(ops); err != nil {
 			return 0, err
 		}

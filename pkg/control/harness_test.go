@@ -213,7 +213,7 @@ func (p *plane) commits(after store.Revision) int {
 			p.t.Fatal(err)
 		}
 		for _, c := range b.Commits {
-			if slices.ContainsFunc(c.Changes, func(c store.Change) bool { return c.Author == control.Author }) {
+			if slices.ContainsFunc(c.Changes, func(c store.Change) bool { return c.Author == store.ControlPlane }) {
 				n++
 			}
 			after = c.Revision

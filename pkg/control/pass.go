@@ -131,11 +131,11 @@ func (p *pass) ops() [][]store.Op {
 			switch {
 			case w.is == nil && w.was == nil, w.is != nil && w.was != nil && w.is.SameContent(w.was):
 			case w.is == nil:
-				ops = append(ops, store.Delete(id, int64(w.was.Version), Author))
+				ops = append(ops, store.Delete(id, int64(w.was.Version), store.ControlPlane))
 			case w.was == nil:
-				ops = append(ops, store.Put(w.is, store.Absent, Author))
+				ops = append(ops, store.Put(w.is, store.Absent, store.ControlPlane))
 			default:
-				ops = append(ops, store.Put(w.is, int64(w.was.Version), Author))
+				ops = append(ops, store.Put(w.is, int64(w.was.Version), store.ControlPlane))
 			}
 		}
 		if len(ops) > 0 {

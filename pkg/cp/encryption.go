@@ -8,7 +8,6 @@ import (
 	"os"
 
 	"github.com/atoll-mesh/atoll/pkg/config"
-	"github.com/atoll-mesh/atoll/pkg/control"
 	"github.com/atoll-mesh/atoll/pkg/resource"
 	"github.com/atoll-mesh/atoll/pkg/store"
 	"github.com/atoll-mesh/atoll/pkg/store/sealed"
@@ -89,4 +88,6 @@ func (p *plane) makeKey(ctx context.Context, st store.Store, path string) error 
 }
 
 // reseal is the leader's job that brings all secrets under the newest key.
-func (p *plane) reseal(ctx context.Context) error { return p.sealed.Reseal(ctx, control.Author, p.log) }
+func (p *plane) reseal(ctx context.Context) error {
+	return p.sealed.Reseal(ctx, store.ControlPlane, p.log)
+}

@@ -15,9 +15,6 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/view"
 )
 
-// Author stands in the history of what this package writes.
-const Author = "mesh-system:control-plane"
-
 // Config is what Run needs.
 type Config struct {
 	View  *view.View
@@ -82,27 +79,10 @@ func Run(ctx context.Context, cfg Config) error {
 		case err != nil:
 			due = time.Now().Add(retry)
 		}
-		if err := wait(ctx, sub, due); err != nil {
+		if err := sub.Wait(ctx, due); err != nil {
 			return err
 		}
 	}
-}
-
-// wait returns when the view may be newer, or the next step is due.
-func wait(ctx context.Context, sub *view.Subscription, due time.Time) error {
-	var expired <-chan time.Time
-	if !due.IsZero() {
-		t := time.NewTimer(time.Until(due)) // the next step of a ramp
-		defer t.Stop()
-		expired = t.C
-	}
-	select {
-	case <-sub.C():
-	case <-expired:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	return nil
 }
 
 // pass moves every drain to where it should be now, and returns when it shall be
@@ -218,7 +198,7 @@ func (r *runner) write(ctx context.Context, id resource.ID, z, old *resource.Obj
 		if old == nil {
 			return nil
 		}
-		op = store.Delete(id, int64(old.Version), Author)
+		op = store.Delete(id, int64(old.Version), store.ControlPlane)
 	default:
 		k := r.View.Kinds().ByType(kind.ZoneTraffic)
 		meta := resource.Meta{ID: id, Labels: r.View.Site().ComputeLabels(k, id.Name, "", nil)}
@@ -240,7 +220,7 @@ func (r *runner) write(ctx context.Context, id resource.ID, z, old *resource.Obj
 		if old != nil {
 			version = int64(old.Version)
 		}
-		op = store.Put(next, version, Author)
+		op = store.Put(next, version, store.ControlPlane)
 	}
 	rev, err := r.Store.Write(ctx, op)
 	if err != nil {

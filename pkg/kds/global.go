@@ -269,7 +269,7 @@ func (g *Global) ensureZone(ctx context.Context, name string) error {
 	k := g.cfg.View.Kinds().ByType(kind.Zone)
 	id := resource.ID{Type: kind.Zone, Name: name}
 	registered := false // by this call: two streams may come at once
-	rev, err := view.Edit(ctx, g.cfg.View, g.cfg.Store, id, auth.ControlPlaneName, func(old *resource.Object) (*resource.Object, error) {
+	rev, err := view.Edit(ctx, g.cfg.View, g.cfg.Store, id, store.ControlPlane, func(old *resource.Object) (*resource.Object, error) {
 		if registered = old == nil; !registered {
 			return old, nil
 		}

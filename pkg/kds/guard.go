@@ -9,7 +9,6 @@ import (
 	"sync"
 
 	systemv1 "github.com/atoll-mesh/atoll/api/kuma/system/v1alpha1"
-	"github.com/atoll-mesh/atoll/pkg/auth"
 	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/resource"
 	"github.com/atoll-mesh/atoll/pkg/store"
@@ -158,13 +157,13 @@ func (g *guard) remember(rev uint64) []store.Op {
 	if old := g.view.Snapshot().Get(g.id()); old != nil && old.SameContent(o) {
 		return nil
 	}
-	return []store.Op{store.Put(o, store.Any, auth.ControlPlaneName)}
+	return []store.Op{store.Put(o, store.Any, store.ControlPlane)}
 }
 
 // Adopt makes a zone forget which global it belongs to: whichever it is
 // connected to, now or next, may delete what it got from the earlier one.
 func Adopt(ctx context.Context, v *view.View, st store.Store) error {
 	id := resource.ID{Type: kind.Config, Name: GlobalIdentity}
-	_, err := view.Edit(ctx, v, st, id, auth.ControlPlaneName, func(*resource.Object) (*resource.Object, error) { return nil, nil })
+	_, err := view.Edit(ctx, v, st, id, store.ControlPlane, func(*resource.Object) (*resource.Object, error) { return nil, nil })
 	return err
 }

@@ -11,7 +11,6 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	systemv1 "github.com/atoll-mesh/atoll/api/kuma/system/v1alpha1"
-	"github.com/atoll-mesh/atoll/pkg/auth"
 	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/resource"
 	"github.com/atoll-mesh/atoll/pkg/store"
@@ -279,7 +278,7 @@ func (in *insights) write(ctx context.Context, all bool) bool {
 		if old != nil {
 			expect = int64(old.Version)
 		}
-		ops, names = append(ops, store.Put(next, expect, auth.ControlPlaneName)), append(names, name)
+		ops, names = append(ops, store.Put(next, expect, store.ControlPlane)), append(names, name)
 	}
 	in.mu.Unlock()
 	if len(ops) == 0 {
@@ -310,7 +309,7 @@ func (in *insights) write(ctx context.Context, all bool) bool {
 // writeEach is the slow way, when somebody else wrote one of them too.
 func (in *insights) writeEach(ctx context.Context, names []string) (rev store.Revision, err error) {
 	for _, name := range names {
-		rev, err = view.Edit(ctx, in.view, in.store, insightID(name), auth.ControlPlaneName,
+		rev, err = view.Edit(ctx, in.view, in.store, insightID(name), store.ControlPlane,
 			func(old *resource.Object) (*resource.Object, error) {
 				in.mu.Lock()
 				defer in.mu.Unlock()

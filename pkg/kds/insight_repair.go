@@ -12,9 +12,9 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	systemv1 "github.com/atoll-mesh/atoll/api/kuma/system/v1alpha1"
-	"github.com/atoll-mesh/atoll/pkg/auth"
 	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/resource"
+	"github.com/atoll-mesh/atoll/pkg/store"
 	"github.com/atoll-mesh/atoll/pkg/view"
 )
 
@@ -23,7 +23,7 @@ func newID() string { return uuid.NewString() }
 // closeDead ends the connections that processes which are gone left open.
 func (in *insights) closeDead(ctx context.Context, live map[string]bool) {
 	for o := range in.view.Snapshot().List(kind.ZoneInsight, "") {
-		_, err := view.Edit(ctx, in.view, in.store, o.ID, auth.ControlPlaneName, func(old *resource.Object) (*resource.Object, error) {
+		_, err := view.Edit(ctx, in.view, in.store, o.ID, store.ControlPlane, func(old *resource.Object) (*resource.Object, error) {
 			if old == nil {
 				return nil, nil
 			}
@@ -62,7 +62,7 @@ func (in *insights) endOf(ctx context.Context, instance string) error {
 		if !open {
 			continue
 		}
-		_, err := view.Edit(ctx, in.view, in.store, o.ID, auth.ControlPlaneName, func(old *resource.Object) (*resource.Object, error) {
+		_, err := view.Edit(ctx, in.view, in.store, o.ID, store.ControlPlane, func(old *resource.Object) (*resource.Object, error) {
 			if old == nil {
 				return nil, nil
 			}

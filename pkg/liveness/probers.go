@@ -111,7 +111,7 @@ func (p *pass) elect(zones map[string]*Observed) []resource.ID {
 		asked := resource.SpecOf[kind.ZoneProbeSpec](o).Elected
 		switch {
 		case p.s.Get(id) == nil, !wanted[id.Mesh], asked && (zoneProxy || able[id.Mesh] || !p.canProbe(id)), !asked && !zoneProxy:
-			p.ops = append(p.ops, store.Delete(o.ID, int64(o.Version), Author))
+			p.ops = append(p.ops, store.Delete(o.ID, int64(o.Version), store.ControlPlane))
 		case asked:
 			elected[id.Mesh] = append(elected[id.Mesh], id)
 			probers = append(probers, id)
@@ -155,7 +155,7 @@ func (p *pass) choose(mesh string, already []resource.ID) (chosen []resource.ID)
 			p.Log.Error("a proxy cannot be asked to probe other zones", "mesh", mesh, "proxy", o.Name, "error", err)
 			continue
 		}
-		p.ops = append(p.ops, store.Put(row, store.Absent, Author))
+		p.ops = append(p.ops, store.Put(row, store.Absent, store.ControlPlane))
 		chosen = append(chosen, o.ID)
 	}
 	return chosen

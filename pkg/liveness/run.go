@@ -14,9 +14,6 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/view"
 )
 
-// Author stands in the history of what this package writes.
-const Author = "mesh-system:control-plane"
-
 // Config is what Run needs. Kinds and site are those of the view: of a zone.
 type Config struct {
 	View  *view.View
@@ -69,7 +66,7 @@ func Run(ctx context.Context, cfg Config) error {
 			}
 			r.done, r.due = nil, time.Now().Add(retry)
 		}
-		if err := r.wait(ctx, sub); err != nil {
+		if err := sub.Wait(ctx, r.due); err != nil {
 			return err
 		}
 	}
@@ -80,22 +77,6 @@ func newRunner(cfg Config, now time.Time) *runner {
 		Config: cfg, site: cfg.View.Site(), started: now,
 		closed: map[string]time.Time{}, bare: map[string]time.Time{},
 	}
-}
-
-func (r *runner) wait(ctx context.Context, sub *view.Subscription) error {
-	var expired <-chan time.Time
-	if !r.due.IsZero() {
-		t := time.NewTimer(time.Until(r.due)) // a zone is held back, or about to be withdrawn
-		defer t.Stop()
-		expired = t.C
-	}
-	select {
-	case <-sub.C():
-	case <-expired:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	return nil
 }
 
 // pass decides once, if anything changed or it is time.
@@ -278,12 +259,12 @@ func (p *pass) write(links []*kind.ZoneLinkSpec) {
 			p.Log.Error("a link to another zone cannot be encoded", "link", id.Name, "error", err)
 			continue
 		}
-		p.ops = append(p.ops, store.Put(o, expect, Author))
+		p.ops = append(p.ops, store.Put(o, expect, store.ControlPlane))
 		p.announce(was, l)
 	}
 	for o := range p.s.List(kind.ZoneLink, "") {
 		if !wanted[o.Name] && p.site.LocallyOriginated(o.Labels) {
-			p.ops = append(p.ops, store.Delete(o.ID, int64(o.Version), Author))
+			p.ops = append(p.ops, store.Delete(o.ID, int64(o.Version), store.ControlPlane))
 		}
 	}
 }

@@ -16,9 +16,6 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/view"
 )
 
-// Author stands in the history of what this package writes.
-const Author = "mesh-system:control-plane"
-
 // Config is what Run needs.
 type Config struct {
 	View  *view.View
@@ -227,7 +224,7 @@ func (h *herald) ops(s *view.Snapshot) []store.Op {
 			h.Log.Error("a notice cannot be encoded", "event", n.Event, "key", n.Key, "error", err)
 			continue
 		}
-		ops = append(ops, store.Put(o, store.Absent, Author))
+		ops = append(ops, store.Put(o, store.Absent, store.ControlPlane))
 		h.Log.Info("notice", "event", n.Event, "mesh", n.Mesh, "zone", n.Zone, "service", n.Service, "message", n.Message)
 		if h.Metrics != nil {
 			h.Metrics.written.WithLabelValues(n.Event).Inc()
@@ -296,7 +293,7 @@ func forget(s *view.Snapshot, last map[string]*kind.NoticeSpec) []store.Op {
 			break
 		}
 		if n := resource.SpecOf[kind.NoticeSpec](o); last[n.Key] != n {
-			ops = append(ops, store.Delete(o.ID, store.Any, Author))
+			ops = append(ops, store.Delete(o.ID, store.Any, store.ControlPlane))
 		}
 	}
 	return ops

@@ -20,6 +20,7 @@ import (
 	systemv1 "github.com/atoll-mesh/atoll/api/kuma/system/v1alpha1"
 	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/resource"
+	"github.com/atoll-mesh/atoll/pkg/store"
 	"github.com/atoll-mesh/atoll/pkg/view"
 )
 
@@ -45,7 +46,7 @@ type authority struct {
 func (r *Replica) authority(ctx context.Context) (*authority, error) {
 	var data []byte
 	k := r.cfg.View.Kinds().ByType(authorityID.Type)
-	_, err := view.Edit(ctx, r.cfg.View, r.cfg.Store, authorityID, author, func(old *resource.Object) (*resource.Object, error) {
+	_, err := view.Edit(ctx, r.cfg.View, r.cfg.Store, authorityID, store.ControlPlane, func(old *resource.Object) (*resource.Object, error) {
 		if old != nil {
 			data = resource.SpecOf[systemv1.Secret](old).GetData().GetValue()
 			return old, nil

@@ -25,9 +25,6 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/view"
 )
 
-// author stands in the history of what is written here.
-const author = "mesh-system:control-plane"
-
 // prefix of the names of Configs, and of leases.
 const prefix = "atoll-instance-"
 
@@ -195,7 +192,7 @@ func (r *Replica) enter(ctx context.Context) error {
 
 func (r *Replica) put(ctx context.Context, id resource.ID, spec any) error {
 	k := r.cfg.View.Kinds().ByType(id.Type)
-	_, err := view.Edit(ctx, r.cfg.View, r.cfg.Store, id, author, func(*resource.Object) (*resource.Object, error) {
+	_, err := view.Edit(ctx, r.cfg.View, r.cfg.Store, id, store.ControlPlane, func(*resource.Object) (*resource.Object, error) {
 		return k.New(resource.Meta{ID: id, Labels: r.cfg.View.Site().ComputeLabels(k, id.Name, "", nil)}, spec, nil)
 	})
 	return err
@@ -212,7 +209,7 @@ func (r *Replica) catchUp(ctx context.Context) error {
 
 // forget deletes an entry, for this replica's own view too.
 func (r *Replica) forget(ctx context.Context, instance string) {
-	rev, err := view.Edit(ctx, r.cfg.View, r.cfg.Store, entryID(instance), author, func(*resource.Object) (*resource.Object, error) { return nil, nil })
+	rev, err := view.Edit(ctx, r.cfg.View, r.cfg.Store, entryID(instance), store.ControlPlane, func(*resource.Object) (*resource.Object, error) { return nil, nil })
 	if err == nil {
 		_, err = r.cfg.View.Wait(ctx, rev)
 	}

@@ -36,6 +36,9 @@ const (
 	Absent int64 = 0
 )
 
+// ControlPlane is the author of what a control plane writes by itself.
+const ControlPlane = "mesh-system:control-plane"
+
 // Op is one change. Ops that are not Delete put a record: create or replace.
 type Op struct {
 	Delete bool

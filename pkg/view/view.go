@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/atoll-mesh/atoll/pkg/resource"
 	"github.com/atoll-mesh/atoll/pkg/store"
@@ -104,6 +105,24 @@ func (v *View) Subscribe() *Subscription {
 
 // C carries at most one value however many changes there were.
 func (s *Subscription) C() <-chan struct{} { return s.c }
+
+// Wait returns when the view may be newer or, unless it is zero, at a time at
+// which there is something to do although nothing changed. It fails when ctx ends.
+func (s *Subscription) Wait(ctx context.Context, due time.Time) error {
+	var expired <-chan time.Time
+	if !due.IsZero() {
+		t := time.NewTimer(time.Until(due)) // a deadline of the caller's
+		defer t.Stop()
+		expired = t.C
+	}
+	select {
+	case <-s.c:
+	case <-expired:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
 
 // Close ends the subscription. C is not closed.
 func (s *Subscription) Close() {

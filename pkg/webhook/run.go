@@ -22,9 +22,6 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/view"
 )
 
-// Author stands in the history of what this package writes.
-const Author = "mesh-system:control-plane"
-
 // Config is what Run needs.
 type Config struct {
 	View  *view.View
@@ -158,27 +155,10 @@ func (h *hook) run(ctx context.Context) error {
 		case !next.After(time.Now()):
 			continue
 		}
-		if err := wait(ctx, sub, next); err != nil {
+		if err := sub.Wait(ctx, next); err != nil {
 			return err
 		}
 	}
-}
-
-// wait returns when there may be something to do, or at a time.
-func wait(ctx context.Context, sub *view.Subscription, at time.Time) error {
-	var expired <-chan time.Time
-	if !at.IsZero() {
-		t := time.NewTimer(time.Until(at)) // the pause before the next attempt
-		defer t.Stop()
-		expired = t.C
-	}
-	select {
-	case <-sub.C():
-	case <-expired:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	return nil
 }
 
 // step makes at most one attempt, and returns when the next may follow: zero when
@@ -313,7 +293,7 @@ func (h *hook) write(ctx context.Context, o *resource.Object, st *kind.WebhookSt
 	if err != nil {
 		return err
 	}
-	rev, err := h.Store.Write(ctx, store.Put(next, int64(o.Version), Author))
+	rev, err := h.Store.Write(ctx, store.Put(next, int64(o.Version), store.ControlPlane))
 	if errors.Is(err, store.ErrConflict) {
 		b, readErr := h.Store.Read(ctx, h.View.Snapshot().Revision(), 1)
 		if readErr != nil {
