@@ -21,16 +21,16 @@ func (d *differ) part() part {
 	return 0
 }
 
-// held reports whether it has to wait for one of those names.
-func (d *differ) held(names map[string]bool) bool {
-	if names == nil || d.want == nil {
+// held reports whether it has to wait.
+func (d *differ) held(h *holding) bool {
+	if h == nil || d.want == nil {
 		return false
 	}
-	if d.want.Refers == nil {
+	if d.want.Refers == nil || h.refer && len(d.want.Refers) > 0 || h.added && d.version == "" {
 		return true
 	}
 	for _, name := range d.want.Refers {
-		if names[name] {
+		if h.names[name] {
 			return true
 		}
 	}
@@ -104,9 +104,9 @@ func (t *state) pending(what part) bool {
 }
 
 // compose takes into a message what fits of that part, and notes that the peer
-// holds it. left: there is more of that part, or the window is full. What refers
-// to a name of hold is left.
-func (s *Stream) compose(t *state, what part, hold map[string]bool) (m *Message, left bool) {
+// holds it. left: there is more of that part, or the window is full. What has to
+// wait for hold is left.
+func (s *Stream) compose(t *state, what part, hold *holding) (m *Message, left bool) {
 	if len(t.inflight) >= s.cfg.window() {
 		return nil, t.pending(what)
 	}

@@ -16,6 +16,7 @@ func (s *Stream) Next(now time.Time) *Message {
 	for i := range s.types {
 		s.retry(&s.types[i], now)
 	}
+	s.covered(now)
 	m, unsent := s.nextPhase(now)
 	if m == nil {
 		// What has no place in a phase waits for nothing, and nothing for it.
@@ -49,8 +50,8 @@ func (s *Stream) nextPhase(now time.Time) (m *Message, unsent bool) {
 		if phase.Remove && s.stillUsed(phase.Type) {
 			continue // until what uses it is accepted again; the revision does not wait
 		}
-		var hold map[string]bool
-		if phase.Wait && (unsent || s.unanswered(p, phase.Remove, now)) {
+		var hold *holding
+		if phase.Wait && (unsent || s.unanswered(p, phase.Remove, now) || !phase.Remove && s.unready(t, now)) {
 			if !t.pending(what) {
 				s.held[p] = time.Time{}
 				continue
@@ -61,6 +62,8 @@ func (s *Stream) nextPhase(now time.Time) (m *Message, unsent bool) {
 			switch within := now.Before(s.held[p].Add(s.cfg.Gate)); {
 			case within && !phase.Remove && !unsent && !t.greet:
 				hold = s.holding(t, now) // what refers to none of it may go
+				// What is new may have to take the place of what is yet to go.
+				hold.added = phase.Replace && t.pending(removals)
 			case within || phase.Remove:
 				unsent = true
 				if what &= answers; !t.pending(what) {
@@ -118,24 +121,6 @@ func (s *Stream) unanswered(phase int, remove bool, now time.Time) bool {
 		}
 	}
 	return false
-}
-
-// holding names what is unanswered of the types that t uses.
-func (s *Stream) holding(t *state, now time.Time) map[string]bool {
-	names := map[string]bool{}
-	for _, i := range t.cfg.Uses {
-		for _, m := range s.types[i].inflight {
-			if m.gates && now.Before(m.sent.Add(s.cfg.Gate)) {
-				for _, r := range m.Resources {
-					names[r.Name] = true
-				}
-				for _, name := range m.Removed {
-					names[name] = true
-				}
-			}
-		}
-	}
-	return names
 }
 
 // stillUsed reports whether a refused resource may refer to what would be removed.

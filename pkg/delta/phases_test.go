@@ -41,20 +41,58 @@ func TestPhases(t *testing.T) {
 			want eds b@1
 			want rds r@2
 			want lds l@1 m@1
-			ack 6                // after start-up Envoy acknowledges when the cluster is warm
-			< 7 lds +m@1 r=2
-			ack 7
-			< 8 rds +r@2 r=2
+			ack 6                // what starts acknowledges clusters that have no endpoints
 			delivered 1
 			sub eds b
-			< 9 eds +b@1         // a goes later
-			ack 8 9
+			< 7 eds +b@1         // a goes later
+			ack 7
+			< 8 lds +m@1 r=2
+			ack 8
+			< 9 rds +r@2 r=2
+			delivered 1
+			ack 9
 			< 10 eds -a r=2
 			ack 10
 			< 11 cds -a r=2
 			delivered 1
 			ack 11
 			delivered 2`,
+		"a cluster is ready when its endpoints are acknowledged": `
+			want cds a@1 b@1
+			< 6 cds +b@1 r=1
+			want eds a@1 b@1
+			want rds r@2>b q@1>a s@1>
+			sub rds q s
+			< 7 rds +q@1 +s@1
+			ack 6 7
+			sub eds b
+			< 8 eds +b@1 r=1
+			want eds a@1 b@2
+			< 9 eds +b@2 r=1
+			ack 8
+			< 10 rds +r@2 r=1`,
+		"endpoints that nobody asks for hold back for as long as a gate does": `
+			rev 2
+			want cds a@1 b@1
+			< 6 cds +b@1 r=2
+			want eds a@1 b@1
+			want rds r@2>b
+			ack 6
+			wait 19s
+			wait 1s
+			< 7 rds +r@2 r=2
+			want rds r@3>b
+			< 8 rds +r@3 r=2`,
+		"a cluster without endpoints, or one that is not wanted any more, holds nothing back": `
+			want cds a@1 b@1 c@1
+			< 6 cds +b@1 +c@1 r=1
+			want eds a@1 c@1
+			want rds r@2>b,c
+			ack 6
+			want cds a@1 b@1
+			< 7 rds +r@2 r=1
+			ack 7
+			< 8 cds -c r=1`,
 		"what refers to nothing that is unanswered does not wait": `
 			rev 2
 			want cds a@1 slow@1
@@ -69,12 +107,26 @@ func TestPhases(t *testing.T) {
 			ack 8
 			delivered 1
 			ack 6
-			< 9 lds +m@1 r=2
-			< 10 rds +q@2
+			sub eds slow
+			< 9 eds +slow@1 r=2
 			ack 9
-			< 11 rds +s@1 r=2
-			ack 10 11
+			< 10 lds +m@1 r=2
+			< 11 rds +q@2
+			ack 10
+			< 12 rds +s@1 r=2
+			ack 11 12
 			delivered 2`,
+		"a listener that may take a place waits until it can be given up": `
+			want cds a@1 b@1
+			< 6 cds +b@1 r=1
+			want lds m@1>        // and not l, which has its address
+			ack 6
+			< 7 lds +m@1 -l r=1`,
+		"a listener that takes no place does not wait": `
+			want cds a@1 b@1
+			< 6 cds +b@1 r=1
+			want lds l@2> m@1>
+			< 7 lds +l@2 +m@1 r=1`,
 		"a listener takes the place of another in one message": `
 			rev 2
 			want lds m@1
@@ -205,6 +257,44 @@ func TestPhases(t *testing.T) {
 			< 7 rds +r@2 r=1`,
 	} {
 		t.Run(name, func(t *testing.T) { play(t, envoyLike(), started+script) })
+	}
+}
+
+// An Envoy whose clusters are warming while it loses its stream asks for clusters
+// last, and for routes before.
+func TestPhasesAfterReconnect(t *testing.T) {
+	for name, script := range map[string]string{
+		"what refers to clusters waits until they were asked for": `
+			want cds a@1 b@1
+			want eds a@1 b@1
+			want lds l@1>
+			want rds r@2>b q@1>
+			sub eds a has a@1
+			< 1 eds +a@1 r=1
+			sub rds r q has r@1 q@0
+			< 2 rds +q@1
+			ack 1 2
+			sub cds * has a@1
+			< 3 cds +b@1 r=1
+			sub eds b
+			< 4 eds +b@1 r=1
+			ack 3
+			ack 4
+			< 5 rds +r@2 r=1`,
+		"who never asks for clusters waits for as long as a gate": `
+			want cds b@1
+			want rds r@2>b
+			sub rds r has r@1
+			wait 19s
+			wait 1s
+			< 1 rds +r@2 r=1`,
+		"who starts does not wait": `
+			want cds b@1
+			want rds r@2>b
+			sub rds r
+			< 1 rds +r@2 r=1`,
+	} {
+		t.Run(name, func(t *testing.T) { play(t, envoyLike(), "rev 1\n"+script) })
 	}
 }
 

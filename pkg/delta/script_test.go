@@ -28,8 +28,8 @@ func envoyLike() *Config {
 			cds: {URL: "cds", Required: true, Rearm: []int{eds}, Uses: []int{eds, sds}},
 			eds: {URL: "eds", Distrust: true},
 			sds: {URL: "sds"},
-			lds: {URL: "lds", Required: true, Uses: []int{rds, cds, sds}},
-			rds: {URL: "rds", Uses: []int{cds}},
+			lds: {URL: "lds", Required: true, Uses: []int{rds, cds, eds, sds}},
+			rds: {URL: "rds", Uses: []int{cds, eds, sds}},
 		},
 		Phases: []Phase{
 			{Type: cds}, {Type: eds, Light: true}, {Type: sds, Light: true},

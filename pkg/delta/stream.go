@@ -24,6 +24,7 @@ type Stream struct {
 	held     []time.Time // by phase: since when it waits; zero: it does not
 	turn     int         // first type to be looked at, without phases
 	degraded bool
+	returns  bool // the peer stated what it has
 	news     bool
 	own      Pool // when none is configured
 }
@@ -46,8 +47,9 @@ type state struct {
 	names    *names            // subscribed by name
 	stated   map[string]string // versions of the first request, until settled
 
-	want, base Source            // nil: not known, nothing
-	off        map[string]offset // of names subscribed
+	want, base Source               // nil: not known, nothing
+	off        map[string]offset    // of names subscribed
+	bare       map[string]time.Time // acknowledged, without what goes with it; since it was sent
 
 	inflight []*Message // unanswered, oldest first
 	rejected map[string]*rejection
@@ -138,6 +140,9 @@ func (s *Stream) Deadline(now time.Time) time.Time {
 	}
 	for i := range s.types {
 		t := &s.types[i]
+		for _, since := range t.bare {
+			earliest(since.Add(s.cfg.Gate))
+		}
 		for _, m := range t.inflight {
 			if m.gates {
 				earliest(m.sent.Add(s.cfg.Gate))

@@ -49,6 +49,7 @@ func (s *Stream) begin(t *state, req *discovery.DeltaDiscoveryRequest) {
 	t.wildcard = len(add) == 0 || slices.Contains(add, wildcard)
 	t.greet = t.wildcard
 	t.stated = req.GetInitialResourceVersions()
+	s.returns = s.returns || len(t.stated) > 0
 	t.names = s.pool().with(nil, without(add, wildcard), req.GetResourceNamesUnsubscribe())
 	s.settle(t)
 }

@@ -51,6 +51,7 @@ func (s *Stream) verdict(t *state, nonce string, refused *status.Status, now tim
 
 func (s *Stream) accepted(t *state, m *Message, now time.Time) {
 	t.count.Acked++
+	s.bared(t, m)
 	if len(t.rejected) == 0 {
 		return
 	}
