@@ -30,6 +30,8 @@ func run() error {
 	policies := flag.Int("policies", 300, "policies that zones receive")
 	dir := flag.String("out", filepath.Join("build", "bench"), "folder for the JSON")
 	flag.DurationVar(&profiles, "profile", 0, "how long to profile the control plane, into the folder for temporary files")
+	flag.DurationVar(&idleTime, "idle", idleTime, "how long to watch idleness")
+	flag.IntVar(&rounds, "rounds", rounds, "how often to measure each change; 0: only what comes before")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()

@@ -113,6 +113,9 @@ func (f *fleet) all(ctx context.Context, what string, met func(i int, s *client.
 	return g.Wait()
 }
 
+// window is what a proxy takes before it says that it has read it.
+const window = 256 << 20
+
 // connect opens one connection and stream for each proxy.
 func (f *fleet) connect(ctx context.Context, addr string, c size) error {
 	for i := range c.proxies {
@@ -139,7 +142,9 @@ func (f *fleet) connect(ctx context.Context, addr string, c size) error {
 		// The server's certificate is made for this run and not worth checking.
 		creds := credentials.NewTLS(&tls.Config{InsecureSkipVerify: true})
 		conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(creds),
-			grpc.WithReadBufferSize(4<<10), grpc.WithWriteBufferSize(4<<10))
+			grpc.WithReadBufferSize(4<<10), grpc.WithWriteBufferSize(4<<10),
+			// As Envoy: wide windows, and no pings to find out how wide they should be.
+			grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window))
 		if err != nil {
 			return err
 		}
@@ -194,11 +199,10 @@ func benchProxies(ctx context.Context, r *report, c size) (string, error) {
 		}
 	}
 	f := &fleet{sizes: map[version]int{}}
+	profiled := make(chan error, 1)
 	if profiles > 0 {
 		go func() {
-			if err := cp.profile(ctx, filepath.Join(os.TempDir(), "atoll-bench-converge.pb.gz"), profiles); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-			}
+			profiled <- cp.profile(ctx, filepath.Join(os.TempDir(), "atoll-bench-converge.pb.gz"), profiles)
 		}()
 	}
 	start := time.Now()
@@ -232,13 +236,15 @@ func benchProxies(ctx context.Context, r *report, c size) (string, error) {
 	}
 	r.add(name, whatIdle, percent(idle))
 	if profiles > 0 {
-		if err := errors.Join(cp.profile(ctx, filepath.Join(os.TempDir(), "atoll-bench-idle.pb.gz"), profiles),
+		if err := errors.Join(<-profiled, cp.profile(ctx, filepath.Join(os.TempDir(), "atoll-bench-idle.pb.gz"), profiles),
 			cp.profile(ctx, filepath.Join(os.TempDir(), "atoll-bench-heap.pb.gz"), 0)); err != nil {
 			return name, err
 		}
 	}
-	if err := f.changes(ctx, r, cp, name, c); err != nil {
-		return name, err
+	if rounds > 0 {
+		if err := f.changes(ctx, r, cp, name, c); err != nil {
+			return name, err
+		}
 	}
 	u, err := cp.usage()
 	if err != nil {
@@ -293,11 +299,9 @@ func (f *fleet) changes(ctx context.Context, r *report, cp *controlPlane, name s
 		return err
 	}
 	r.add(name, whatEndpoint, millis(median(timed)))
-	r.add(name, whatEndpointCPU, seconds((after.cpu-before.cpu)/rounds))
+	r.add(name, whatEndpointCPU, seconds((after.cpu-before.cpu)/time.Duration(rounds)))
 	return nil
 }
-
-const rounds = 10
 
 // policyRounds changes a policy on the clusters of a service, "" being all of
 // them, and returns how long each change took to reach the last of the proxies
@@ -344,7 +348,7 @@ func (f *fleet) policyRounds(ctx context.Context, cp *controlPlane, service stri
 	if err != nil {
 		return nil, 0, err
 	}
-	return timed, (after.cpu - before.cpu) / rounds, nil
+	return timed, (after.cpu - before.cpu) / time.Duration(rounds), nil
 }
 
 // destinations are the versions of the clusters that policies apply to: of one

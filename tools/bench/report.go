@@ -11,7 +11,10 @@ import (
 )
 
 // idleTime is how long idleness is watched; the mean counts.
-const idleTime = 30 * time.Second
+var idleTime = 30 * time.Second
+
+// rounds is how often a change is measured; 0: not at all.
+var rounds = 10
 
 // figure is one measured value.
 type figure struct {
