@@ -159,6 +159,7 @@ func TestValidateMeshService(t *testing.T) {
 	for name, c := range map[string]struct{ spec, want string }{
 		"empty":          {`{}`, ""},
 		"upper case":     {`{"ports": [{"port": 80, "appProtocol": "TCP"}]}`, ""},
+		"kafka":          {`{"ports": [{"port": 9092, "appProtocol": "kafka"}]}`, ""},
 		"protocol":       {`{"ports": [{"port": 80}, {"port": 81, "appProtocol": "smtp"}]}`, "spec.ports[1].appProtocol"},
 		"port":           {`{"ports": [{"port": 70000}]}`, "spec.ports[0].port"},
 		"no port":        {`{"ports": [{"name": "x"}]}`, "spec.ports[0].port"},

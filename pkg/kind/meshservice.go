@@ -233,12 +233,14 @@ func validateMeshService(o *resource.Object) resource.FieldErrors {
 // appProtocols are the protocols that a destination's port may name.
 var appProtocols = []string{"grpc", "http", "http2", "tcp"}
 
-// NormalProtocol is a protocol in lower case; empty means tcp.
+// NormalProtocol is a protocol in lower case; empty means tcp, and Kafka is
+// carried as that.
 func NormalProtocol(p string) string {
-	if p == "" {
+	p = strings.ToLower(p)
+	if p == "" || p == "kafka" {
 		return "tcp"
 	}
-	return strings.ToLower(p)
+	return p
 }
 
 // ServiceProtocol is the protocol of a service's port for that of an inbound:

@@ -65,7 +65,7 @@ func TestProtocols(t *testing.T) {
 	for protocol, check := range checks {
 		m.Listening(t, in[protocol])
 		called := protocol
-		if protocol == "kafka" || protocol == "tls" { // bytes to clients
+		if protocol == "tls" { // bytes to clients
 			called = "tcp"
 		}
 		at := m.Service(t, "svc-"+protocol, called, nil, in[protocol])
