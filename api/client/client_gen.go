@@ -2847,21 +2847,29 @@ func (c *Client) DeleteZonesName(ctx context.Context, name string, options ...Op
 	return call[WriteResult](ctx, c, "DELETE", fill("/zones/{name}", name), nil, options)
 }
 
+// GetZonesNameItsDrainAnswerDrainsItemProxies is a document of the API, or part of one.
+type GetZonesNameItsDrainAnswerDrainsItemProxies struct {
+	Behind    int64    `json:"behind"`
+	Connected int64    `json:"connected"`
+	Zones     []string `json:"zones,omitzero"`
+}
+
 // GetZonesNameItsDrainAnswerDrainsItem is a document of the API, or part of one.
 type GetZonesNameItsDrainAnswerDrainsItem struct {
-	Behind      []string   `json:"behind,omitzero"`
-	Connections *int64     `json:"connections,omitzero"`
-	Forced      *bool      `json:"forced,omitzero"`
-	Mesh        *string    `json:"mesh,omitzero"`
-	Namespace   *string    `json:"namespace,omitzero"`
-	Next        *time.Time `json:"next,omitzero"`
-	Phase       string     `json:"phase"`
-	Ramp        string     `json:"ramp"`
-	Reasons     []string   `json:"reasons,omitzero"`
-	Service     *string    `json:"service,omitzero"`
-	Share       int64      `json:"share"`
-	Since       time.Time  `json:"since"`
-	Timeout     string     `json:"timeout"`
+	Behind      []string                                     `json:"behind,omitzero"`
+	Connections *int64                                       `json:"connections,omitzero"`
+	Forced      *bool                                        `json:"forced,omitzero"`
+	Mesh        *string                                      `json:"mesh,omitzero"`
+	Namespace   *string                                      `json:"namespace,omitzero"`
+	Next        *time.Time                                   `json:"next,omitzero"`
+	Phase       string                                       `json:"phase"`
+	Proxies     *GetZonesNameItsDrainAnswerDrainsItemProxies `json:"proxies,omitzero"`
+	Ramp        string                                       `json:"ramp"`
+	Reasons     []string                                     `json:"reasons,omitzero"`
+	Service     *string                                      `json:"service,omitzero"`
+	Share       int64                                        `json:"share"`
+	Since       time.Time                                    `json:"since"`
+	Timeout     string                                       `json:"timeout"`
 }
 
 // GetZonesNameItsDrainAnswer is a document of the API, or part of one.
@@ -2893,21 +2901,29 @@ type PostZonesNameItsDrainBody struct {
 	Timeout  *string                                 `json:"timeout,omitzero"`
 }
 
+// PostZonesNameItsDrainAnswerDrainsItemProxies is a document of the API, or part of one.
+type PostZonesNameItsDrainAnswerDrainsItemProxies struct {
+	Behind    int64    `json:"behind"`
+	Connected int64    `json:"connected"`
+	Zones     []string `json:"zones,omitzero"`
+}
+
 // PostZonesNameItsDrainAnswerDrainsItem is a document of the API, or part of one.
 type PostZonesNameItsDrainAnswerDrainsItem struct {
-	Behind      []string   `json:"behind,omitzero"`
-	Connections *int64     `json:"connections,omitzero"`
-	Forced      *bool      `json:"forced,omitzero"`
-	Mesh        *string    `json:"mesh,omitzero"`
-	Namespace   *string    `json:"namespace,omitzero"`
-	Next        *time.Time `json:"next,omitzero"`
-	Phase       string     `json:"phase"`
-	Ramp        string     `json:"ramp"`
-	Reasons     []string   `json:"reasons,omitzero"`
-	Service     *string    `json:"service,omitzero"`
-	Share       int64      `json:"share"`
-	Since       time.Time  `json:"since"`
-	Timeout     string     `json:"timeout"`
+	Behind      []string                                      `json:"behind,omitzero"`
+	Connections *int64                                        `json:"connections,omitzero"`
+	Forced      *bool                                         `json:"forced,omitzero"`
+	Mesh        *string                                       `json:"mesh,omitzero"`
+	Namespace   *string                                       `json:"namespace,omitzero"`
+	Next        *time.Time                                    `json:"next,omitzero"`
+	Phase       string                                        `json:"phase"`
+	Proxies     *PostZonesNameItsDrainAnswerDrainsItemProxies `json:"proxies,omitzero"`
+	Ramp        string                                        `json:"ramp"`
+	Reasons     []string                                      `json:"reasons,omitzero"`
+	Service     *string                                       `json:"service,omitzero"`
+	Share       int64                                         `json:"share"`
+	Since       time.Time                                     `json:"since"`
+	Timeout     string                                        `json:"timeout"`
 }
 
 // PostZonesNameItsDrainAnswer is a document of the API, or part of one.
@@ -2946,21 +2962,29 @@ type PostZonesNameItsUndrainBody struct {
 	Timeout  *string                                   `json:"timeout,omitzero"`
 }
 
+// PostZonesNameItsUndrainAnswerDrainsItemProxies is a document of the API, or part of one.
+type PostZonesNameItsUndrainAnswerDrainsItemProxies struct {
+	Behind    int64    `json:"behind"`
+	Connected int64    `json:"connected"`
+	Zones     []string `json:"zones,omitzero"`
+}
+
 // PostZonesNameItsUndrainAnswerDrainsItem is a document of the API, or part of one.
 type PostZonesNameItsUndrainAnswerDrainsItem struct {
-	Behind      []string   `json:"behind,omitzero"`
-	Connections *int64     `json:"connections,omitzero"`
-	Forced      *bool      `json:"forced,omitzero"`
-	Mesh        *string    `json:"mesh,omitzero"`
-	Namespace   *string    `json:"namespace,omitzero"`
-	Next        *time.Time `json:"next,omitzero"`
-	Phase       string     `json:"phase"`
-	Ramp        string     `json:"ramp"`
-	Reasons     []string   `json:"reasons,omitzero"`
-	Service     *string    `json:"service,omitzero"`
-	Share       int64      `json:"share"`
-	Since       time.Time  `json:"since"`
-	Timeout     string     `json:"timeout"`
+	Behind      []string                                        `json:"behind,omitzero"`
+	Connections *int64                                          `json:"connections,omitzero"`
+	Forced      *bool                                           `json:"forced,omitzero"`
+	Mesh        *string                                         `json:"mesh,omitzero"`
+	Namespace   *string                                         `json:"namespace,omitzero"`
+	Next        *time.Time                                      `json:"next,omitzero"`
+	Phase       string                                          `json:"phase"`
+	Proxies     *PostZonesNameItsUndrainAnswerDrainsItemProxies `json:"proxies,omitzero"`
+	Ramp        string                                          `json:"ramp"`
+	Reasons     []string                                        `json:"reasons,omitzero"`
+	Service     *string                                         `json:"service,omitzero"`
+	Share       int64                                           `json:"share"`
+	Since       time.Time                                       `json:"since"`
+	Timeout     string                                          `json:"timeout"`
 }
 
 // PostZonesNameItsUndrainAnswer is a document of the API, or part of one.

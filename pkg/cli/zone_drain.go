@@ -44,6 +44,11 @@ type drainState struct {
 	Reasons     []string `json:"reasons"`
 	Behind      []string `json:"behind"`
 	Connections *int64   `json:"connections"`
+	Proxies     *struct {
+		Connected int      `json:"connected"`
+		Behind    int      `json:"behind"`
+		Zones     []string `json:"zones"`
+	} `json:"proxies"`
 }
 
 func (d *drainState) target() string {
@@ -59,10 +64,16 @@ func (d *drainState) row() []string {
 	if d.Connections != nil {
 		connections = strconv.FormatInt(*d.Connections, 10)
 	}
-	return []string{d.target(), d.Phase, strconv.Itoa(d.Share) + "%", connections, orDash(strings.Join(d.Behind, ","))}
+	following := "-"
+	if p := d.Proxies; p != nil && p.Behind > 0 {
+		following = fmt.Sprintf("%d of %d in %s", p.Behind, p.Connected, strings.Join(p.Zones, ","))
+	} else if p != nil {
+		following = fmt.Sprintf("0 of %d", p.Connected)
+	}
+	return []string{d.target(), d.Phase, strconv.Itoa(d.Share) + "%", connections, following, orDash(strings.Join(d.Behind, ","))}
 }
 
-var drainHeader = []string{"WHAT", "PHASE", "SHARE", "CONNECTIONS", "NOT YET IN"}
+var drainHeader = []string{"WHAT", "PHASE", "SHARE", "CONNECTIONS", "PROXIES STILL USE IT", "NOT YET IN"}
 
 // drainCall is one invocation of drain or undrain.
 type drainCall struct {
@@ -82,8 +93,9 @@ func (a *app) zoneDrainCmd() *cobra.Command {
 		Long: `Take a zone, or services of it, out of the traffic.
 
 Step by step other zones get the requests that the zone got, those of its own
-clients too, as far as others can serve them. Then connections are waited for, and
-after --timeout those that remain are closed. The zone stays drained until
+clients too, as far as others can serve them. Then each proxy is waited for that
+was told to go elsewhere, and connections are; after --timeout those that remain
+are closed. The zone stays drained until
 'atollctl zone undrain'. It is asked of the global.
 
 It refuses when requests would fail, and lists why, as 'atollctl failover check
@@ -207,7 +219,7 @@ func (d *drainCall) follow(ctx context.Context, cl *client, revision uint64) err
 				}
 			} else {
 				if tab == nil {
-					tab = d.table(drainHeader, append(rows, []string{"", "Undraining", "100%", "", ""}))
+					tab = d.table(drainHeader, append(rows, []string{"", "Undraining", "100%", "", "", ""}))
 				}
 				if err := tab.print(rows); err != nil {
 					return err

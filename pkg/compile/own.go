@@ -139,9 +139,7 @@ func (o *own) inbound(c *ir.Config, source, name string, in *kind.DataplaneInbou
 	}
 	o.matched.Inbound(b)
 	for _, chain := range b.Listener.Chains {
-		if chain.HTTP == nil { // requests find another way by themselves
-			chain.Closed = o.closed
-		}
+		chain.Closed = o.closed
 	}
 	c.Listeners = append(c.Listeners, b.Listener)
 	c.Clusters = append(c.Clusters, b.Clusters...)

@@ -2,6 +2,7 @@ package cp
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -60,12 +61,21 @@ func runReplicas(run runFunc, r *replica.Replica) {
 	}
 }
 
-// through has questions answered by whichever replica can.
+// through has questions answered by whichever replica can, or by all together.
 func through(r *replica.Replica, here asker) asker {
 	if r == nil {
 		return here
 	}
-	return r.Ask
+	return func(ctx context.Context, q replica.Question) ([]byte, error) {
+		if q.Type == string(kind.ZoneTraffic) && q.Zone == "" {
+			parts, err := r.AskAll(ctx, q)
+			if err != nil {
+				return nil, err
+			}
+			return sumFollowing(parts)
+		}
+		return r.Ask(ctx, q)
+	}
 }
 
 // bury ends what replicas leave open that die; nil where there are none.
@@ -79,6 +89,9 @@ func bury(r *replica.Replica, end func(context.Context, string) error) func(cont
 // askingProxies answers what agents that are connected here can be asked.
 func askingProxies(dp *dpserver.Server) asker {
 	return func(ctx context.Context, q replica.Question) ([]byte, error) {
+		if zone, mark, ok := kind.ZoneOfQuestion(q.Name); ok && q.Type == string(kind.ZoneTraffic) {
+			return json.Marshal(dp.Following(zone, mark))
+		}
 		if q.Type != "" && q.Type != string(kind.Dataplane) {
 			return nil, fmt.Errorf("%s: only resources of type Dataplane have a proxy to ask", q.Type)
 		}

@@ -75,7 +75,7 @@ func (p *plane) runGlobal(run runFunc) error {
 	}
 	run("leader", func(ctx context.Context) error {
 		return p.lead(ctx, func(ctx context.Context) error {
-			return together(ctx, func(ctx context.Context) error { return control.Run(ctx, p.controlConfig(ranges{})) }, p.drains(global), bury(peers, global.EndOf), notices, hooks, p.history().Run, p.reseal)
+			return together(ctx, func(ctx context.Context) error { return control.Run(ctx, p.controlConfig(ranges{})) }, p.drains(global, through(peers, ask)), bury(peers, global.EndOf), notices, hooks, p.history().Run, p.reseal)
 		})
 	})
 	return nil

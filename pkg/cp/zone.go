@@ -100,7 +100,8 @@ func (p *plane) dpConfig(engine *compile.Engine) dpserver.Config {
 		HeaderTime: c.ReadHeaderTimeout.Duration, StopTime: c.GracefulShutdownTimeout.Duration,
 		Store: p.store, View: p.view, Kinds: p.kinds, Site: p.site, Log: p.log,
 		InstanceID: p.instance, Version: observe.APIVersion,
-		Attach: func(info compile.ProxyInfo) dpserver.Attachment { return engine.Attach(info) },
+		Attach:   func(info compile.ProxyInfo) dpserver.Attachment { return engine.Attach(info) },
+		Compiled: engine.Revision,
 		Shaping: func(s *view.Snapshot, info compile.ProxyInfo, t xds.Type, name, version string) ([]*resource.Object, bool) {
 			return compile.Shaping(p.compileInputs(), s, info, t, name, version)
 		},

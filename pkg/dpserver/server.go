@@ -59,6 +59,10 @@ type Config struct {
 	// Attach begins to compile for a proxy, whose Dataplane is in the view.
 	Attach func(compile.ProxyInfo) Attachment
 
+	// Compiled is the revision for which all that were attached have what they
+	// should. Nil: that is always the view's.
+	Compiled func() store.Revision
+
 	// Shaping finds out what made proxies refuse their configuration. Nil: it is
 	// not told.
 	Shaping Shaping
@@ -99,6 +103,7 @@ type Server struct {
 
 	questions questions
 	hangUps   hangUps
+	following following
 }
 
 // New checks the configuration and reads the certificate.

@@ -27,6 +27,9 @@ type Config struct {
 	// Connections counts those that other zones still have to a zone; nil when
 	// nobody knows.
 	Connections func(ctx context.Context, s *view.Snapshot, zone string, t Target) *int64
+	// Proxies tells how many proxies of all zones follow the ZoneTraffic of one;
+	// nil when nobody knows.
+	Proxies func(ctx context.Context, s *view.Snapshot, zone string) *kind.DrainProxies
 }
 
 const (
@@ -43,6 +46,14 @@ type runner struct {
 	changed bool           // something that could mend a refusal changed
 	checked time.Time      // when refusals were looked at
 	counted map[countKey]count
+	follow  map[string]following // by zone
+}
+
+// following is what zones said of their proxies.
+type following struct {
+	at   time.Time
+	mark string // of what they follow
+	n    *kind.DrainProxies
 }
 
 type countKey struct {
@@ -63,7 +74,7 @@ func Run(ctx context.Context, cfg Config) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	r := &runner{Config: cfg, counted: map[countKey]count{}}
+	r := &runner{Config: cfg, counted: map[countKey]count{}, follow: map[string]following{}}
 	sub := cfg.View.Subscribe()
 	defer sub.Close()
 	for {
@@ -176,6 +187,12 @@ func (r *runner) zone(ctx context.Context, s *view.Snapshot, zone string, now ti
 			r.counted[key] = count{now, r.Connections(ctx, s, zone, t)}
 		}
 		return r.counted[key].n
+	}
+	f.Proxies = func() *kind.DrainProxies {
+		if mark := kind.TrafficMark(old); r.follow[zone].mark != mark || now.Sub(r.follow[zone].at) >= look/2 {
+			r.follow[zone] = following{now, mark, r.Proxies(ctx, s, zone)}
+		}
+		return r.follow[zone].n
 	}
 	status, due := Step(f)
 	if err := r.write(ctx, id, z, old, status); err != nil {

@@ -49,6 +49,7 @@ func TestRun(t *testing.T) {
 		var reasons atomic.Pointer[[]string]
 		var looks atomic.Int64
 		var behind atomic.Bool
+		var proxies atomic.Pointer[kind.DrainProxies]
 		reasons.Store(&[]string{"no"})
 		lead := func() (stop func()) {
 			ctx, cancel := context.WithCancel(ctx)
@@ -68,6 +69,7 @@ func TestRun(t *testing.T) {
 						return &system_proto.ZoneSync{GlobalToZone: d}
 					},
 					Connections: func(context.Context, *view.Snapshot, string, drain.Target) *int64 { return nil },
+					Proxies:     func(context.Context, *view.Snapshot, string) *kind.DrainProxies { return proxies.Load() },
 				})
 			}()
 			return func() { cancel(); <-ended }

@@ -54,6 +54,9 @@ type Facts struct {
 	// Connections that remain; nil when nobody knows. It is asked while a target
 	// waits.
 	Connections func(Target) *int64
+	// Proxies tells how many proxies of all zones follow; nil when nobody knows. It
+	// is asked while a target waits.
+	Proxies func() *kind.DrainProxies
 }
 
 // stairs are the shares between all and none. Small ones come last, so that
@@ -123,7 +126,8 @@ func (f *Facts) begin(d *kind.DrainStatus) {
 }
 
 func (f *Facts) enter(d *kind.DrainStatus, p kind.DrainPhase) {
-	d.Phase, d.Since, d.Next, d.Behind, d.Connections = p, f.Now.UTC().Truncate(time.Millisecond), nil, nil, nil
+	d.Phase, d.Since = p, f.Now.UTC().Truncate(time.Millisecond)
+	d.Next, d.Behind, d.Proxies, d.Connections = nil, nil, nil, nil
 }
 
 // advance brings one drain to now; false when it is over.
@@ -180,17 +184,19 @@ func (f *Facts) back(d *kind.DrainStatus) bool {
 	return true
 }
 
-// await waits for zones to obey, and then for connections.
+// await waits for zones to obey, then for each of their proxies, and then for
+// connections.
 func (f *Facts) await(d *kind.DrainStatus, timeout time.Duration) {
-	d.Behind = f.Behind
+	d.Behind, d.Proxies = f.Behind, f.Proxies()
 	over := f.Now.Sub(d.Since) >= timeout
 	deaf := slices.ContainsFunc(f.Behind, func(z string) bool { return !over || !f.Offline[z] })
 	d.Connections = f.Connections(targetOf(d))
 	empty := d.Connections != nil && *d.Connections == 0
-	if !deaf && (over || empty && f.Now.Sub(d.Since) >= settle) {
-		behind, n := d.Behind, d.Connections
+	follow := d.Proxies == nil || d.Proxies.Behind == 0
+	if !deaf && (over || follow && empty && f.Now.Sub(d.Since) >= settle) {
+		behind, proxies, n := d.Behind, d.Proxies, d.Connections
 		f.enter(d, kind.Drained)
-		d.Behind, d.Connections = behind, n
+		d.Behind, d.Proxies, d.Connections = behind, proxies, n
 	}
 }
 

@@ -24,6 +24,7 @@ type clock struct {
 	behind      []string
 	offline     map[string]bool
 	connections *int64
+	proxies     *kind.DrainProxies
 	due         time.Time
 	traffic     *kind.ZoneTrafficSpec
 }
@@ -42,6 +43,7 @@ func (c *clock) step() {
 		Reasons: func(t drain.Target) []string { return c.reasons[t] }, Recheck: c.recheck,
 		Behind: c.behind, Offline: c.offline,
 		Connections: func(drain.Target) *int64 { return c.connections },
+		Proxies:     func() *kind.DrainProxies { return c.proxies },
 	})
 	c.traffic = drain.Traffic(c.traffic, before, c.status)
 }
@@ -134,6 +136,31 @@ func TestDrainWaitsForZones(t *testing.T) {
 	c.play(37 * time.Second)
 	c.want("an offline zone", []string{c.text()}, " Waiting 0 ")
 	c.want("its time is over", c.play(10*time.Second), "1s  Drained 0 ")
+}
+
+// Each proxy that acknowledges what it was told is waited for, until the timeout.
+func TestDrainWaitsForProxies(t *testing.T) {
+	c := start(t, whole())
+	c.connections, c.proxies = new(int64(0)), &kind.DrainProxies{Connected: 214, Behind: 3, Zones: []string{"north"}}
+	c.play(20 * time.Second)
+	c.want("some do not follow", []string{c.text()}, " Waiting 0 ")
+	if p := c.status.Drains[0].Proxies; p == nil || p.Behind != 3 || p.Connected != 214 {
+		t.Errorf("the progress says %+v", p)
+	}
+	c.proxies = &kind.DrainProxies{Connected: 214}
+	c.want("they do", c.play(time.Second), "0s  Drained 0 ")
+
+	c = start(t, whole())
+	c.connections, c.proxies = new(int64(0)), &kind.DrainProxies{Connected: 2, Behind: 1}
+	c.want("its time is over", c.play(time.Minute)[4:], "8s  Waiting 0 ", "38s  Drained 0 ")
+	if p := c.status.Drains[0].Proxies; p == nil || p.Behind != 1 {
+		t.Errorf("who did not follow until the end is not told: %+v", p)
+	}
+	c.zone.Drain = nil
+	c.play(time.Second)
+	if p := c.status.Drains[0].Proxies; p != nil {
+		t.Errorf("on the way back there is %+v", p)
+	}
 }
 
 func TestDrainRefused(t *testing.T) {

@@ -73,6 +73,9 @@ type DrainStatus struct {
 	Reasons []string `json:"reasons,omitempty"`
 	// Behind are the zones that do not obey the present share yet.
 	Behind []string `json:"behind,omitempty"`
+	// Proxies tells how many proxies follow; nil before the share is 0, and when
+	// no zone says so.
+	Proxies *DrainProxies `json:"proxies,omitempty"`
 	// Connections that the zone's proxies still serve; nil when it is not known.
 	Connections *int64 `json:"connections,omitempty"`
 }

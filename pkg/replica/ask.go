@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -72,37 +73,10 @@ func (r *Replica) Ask(ctx context.Context, q Question) ([]byte, error) {
 	if !errors.Is(here, ErrElsewhere) {
 		return b, here
 	}
-	others := r.others()
-	if len(others) == 0 {
-		return nil, here
-	}
-	var a *authority
-	select {
-	case a = <-r.secret:
-		r.secret <- a
-	default:
-		return nil, here // this replica has only just started
-	}
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	client := &http.Client{Transport: &http.Transport{
-		TLSClientConfig: a.client(), DisableKeepAlives: true, ForceAttemptHTTP2: false,
-		DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext,
-	}}
-	type reply struct {
-		body []byte
-		err  error
-	}
-	replies := make(chan reply, len(others))
-	for _, e := range others {
-		go func() {
-			body, err := ask(ctx, client, e, q)
-			replies <- reply{body, err}
-		}()
-	}
+	replies := r.askOthers(ctx, q)
 	failed := here
-	for range others {
-		switch got := <-replies; {
+	for got := range replies {
+		switch {
 		case got.err == nil:
 			return got.body, nil
 		case !errors.Is(got.err, ErrElsewhere):
@@ -110,6 +84,67 @@ func (r *Replica) Ask(ctx context.Context, q Question) ([]byte, error) {
 		}
 	}
 	return nil, failed
+}
+
+// AskAll answers a question of which every replica knows a part, and has all
+// others answer it too. Parts that are missing make it fail.
+func (r *Replica) AskAll(ctx context.Context, q Question) ([][]byte, error) {
+	b, err := r.cfg.Answer(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	parts, want := [][]byte{b}, 1+len(r.others())
+	for got := range r.askOthers(ctx, q) {
+		if got.err != nil {
+			return nil, got.err
+		}
+		parts = append(parts, got.body)
+	}
+	if len(parts) < want {
+		return nil, errors.New("this replica has only just started and does not reach the others yet")
+	}
+	return parts, nil
+}
+
+type reply struct {
+	body []byte
+	err  error
+}
+
+// askOthers asks all other replicas at once. The channel is closed after the last
+// reply.
+func (r *Replica) askOthers(ctx context.Context, q Question) <-chan reply {
+	others := r.others()
+	replies := make(chan reply, len(others))
+	var a *authority
+	select {
+	case a = <-r.secret:
+		r.secret <- a
+	default:
+		others = nil // this replica has only just started
+	}
+	if len(others) == 0 {
+		close(replies)
+		return replies
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	client := &http.Client{Transport: &http.Transport{
+		TLSClientConfig: a.client(), DisableKeepAlives: true, ForceAttemptHTTP2: false,
+		DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext,
+	}}
+	var wg sync.WaitGroup
+	for _, e := range others {
+		wg.Go(func() {
+			body, err := ask(ctx, client, e, q)
+			replies <- reply{body, err}
+		})
+	}
+	go func() {
+		wg.Wait()
+		cancel()
+		close(replies)
+	}()
+	return replies
 }
 
 // ask asks one replica.

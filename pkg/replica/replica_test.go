@@ -111,6 +111,9 @@ func TestAsk(t *testing.T) {
 	if _, err := c.Ask(t.Context(), Question{Name: "nowhere"}); !errors.Is(err, ErrElsewhere) || !strings.Contains(err.Error(), "not known to c") {
 		t.Errorf("what nobody knows: %v", err)
 	}
+	if _, err := a.AskAll(t.Context(), Question{Name: "here"}); err == nil {
+		t.Error("parts that are missing go unnoticed")
+	}
 	if err := b.stop(); err != nil {
 		t.Error(err)
 	}
@@ -126,6 +129,24 @@ func TestAsk(t *testing.T) {
 }
 
 // TestRunEndsWithItsSocket: a replica that nobody can ask says so.
+// A question of which all know a part is answered by all.
+func TestAskAll(t *testing.T) {
+	g := newGroup(t)
+	a, b := g.start("a", map[string]string{"count": "1"}), g.start("b", map[string]string{"count": "2"})
+	a.sees("b")
+	parts, err := a.AskAll(t.Context(), Question{Name: "count"})
+	if err != nil || string(bytes.Join(parts, []byte("+"))) != "1+2" {
+		t.Errorf("%q %v", parts, err)
+	}
+	if err := b.stop(); err != nil {
+		t.Error(err)
+	}
+	a.sees()
+	if parts, err = a.AskAll(t.Context(), Question{Name: "count"}); err != nil || len(parts) != 1 {
+		t.Errorf("alone: %q %v", parts, err)
+	}
+}
+
 func TestRunEndsWithItsSocket(t *testing.T) {
 	g := newGroup(t)
 	a := g.start("a", nil)

@@ -78,10 +78,31 @@ func (a *app) serve(rw http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	if r.URL.Query().Has("stream") {
+		a.stream(rw, r)
+		return
+	}
 	if status := a.status.Load(); status != 0 {
 		rw.WriteHeader(int(status))
 	}
 	io.WriteString(rw, a.name)
+}
+
+// stream says the name again and again, until nobody listens.
+func (a *app) stream(rw http.ResponseWriter, r *http.Request) {
+	pace := time.NewTicker(20 * time.Millisecond) // of what is said
+	defer pace.Stop()
+	for {
+		fmt.Fprintln(rw, a.name)
+		if http.NewResponseController(rw).Flush() != nil {
+			return
+		}
+		select {
+		case <-pace.C:
+		case <-r.Context().Done():
+			return
+		}
+	}
 }
 
 // serveBytes answers lines. One that is a duration takes as long.

@@ -41,8 +41,12 @@ func (w *world) drained(t *testing.T) {
 	}
 	lines := map[string]*conversation{}
 	for _, z := range []*zone{w.east, w.north} {
-		lines[z.Name] = converse(t, fmt.Sprintf("%s:%d", z.client.Spec.Address, bytesPort))
+		lines[z.Name] = converse(t, talk(fmt.Sprintf("%s:%d", z.client.Spec.Address, bytesPort)))
 	}
+	// Nothing but the drain ends a stream.
+	w.Apply(t, w.global, endless)
+	lines["east, a stream"] = converse(t, listen(w.east.client.URL(webPort)+"?stream"))
+	lines["east, a stream"].until(t, "east, a stream", "east/")
 	ctl := func(args ...string) string {
 		out, errOut, code := clustertest.Ctl(t, w.Cluster, w.global.URL, "", args...)
 		if code != 0 {
@@ -50,7 +54,12 @@ func (w *world) drained(t *testing.T) {
 		}
 		return out
 	}
-	t.Log("\n" + ctl("zone", "drain", "east", "--ramp", "4s", "--timeout", "4s", "--watch"))
+	progress := ctl("zone", "drain", "east", "--ramp", "4s", "--timeout", "4s", "--watch")
+	t.Log("\n" + progress)
+	// All proxies said that they go elsewhere.
+	if last := progress[strings.LastIndex(strings.TrimSpace(progress), "\n"):]; !strings.Contains(last, "0 of 12") {
+		t.Errorf("not all proxies are known to follow:\n%s", progress)
+	}
 	drained := time.Now()
 	// Conversations that reached east before were ended, and go on in west.
 	for name, c := range lines {
@@ -146,24 +155,35 @@ func (w *world) refused(t *testing.T) {
 	}
 }
 
+// endless has requests last as long as they want.
+const endless = `type: MeshTimeout
+mesh: shop
+name: endless
+spec: {to: [{targetRef: {kind: Mesh}, default: {http: {requestTimeout: 0s}}}]}
+`
+
 // conversation is an application that keeps one connection for as long as it
 // lives, and connects again when it ends.
 type conversation struct {
-	address            string
 	who                chan string // who answered last; the newest only
 	lines, connections atomic.Int64
 }
 
-func converse(t *testing.T, address string) *conversation {
-	c := &conversation{address: address, who: make(chan string, 1)}
+// dialogue goes on over one connection until that ends, and tells of each answer.
+// It fails when there is none.
+type dialogue func(ctx context.Context, answered func(who string)) error
+
+func converse(t *testing.T, once dialogue) *conversation {
+	c := &conversation{who: make(chan string, 1)}
 	done := make(chan struct{})
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(func() { cancel(); <-done })
 	go func() {
 		defer close(done)
 		for ctx.Err() == nil {
-			if err := c.once(ctx); err != nil && ctx.Err() == nil {
-				t.Errorf("a conversation with %s could not begin: %v", address, err)
+			c.connections.Add(1)
+			if err := once(ctx, c.answered); err != nil && ctx.Err() == nil {
+				t.Errorf("a conversation could not begin: %v", err)
 				return
 			}
 		}
@@ -171,41 +191,67 @@ func converse(t *testing.T, address string) *conversation {
 	return c
 }
 
-// once talks over one connection until that ends. It fails when the first line
-// is not answered.
-func (c *conversation) once(ctx context.Context) error {
-	conn, err := net.DialTimeout("tcp", c.address, 5*time.Second)
-	if err != nil {
-		return err
+func (c *conversation) answered(who string) {
+	c.lines.Add(1)
+	select {
+	case <-c.who:
+	default:
 	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	c.connections.Add(1)
-	in := bufio.NewReader(conn)
-	pace := time.NewTicker(20 * time.Millisecond) // of what is said
-	defer pace.Stop()
-	for n := 0; ; n++ {
-		if _, err := fmt.Fprintln(conn, "hello"); err != nil {
-			return nil
-		}
-		line, err := in.ReadString('\n')
+	c.who <- who
+}
+
+// talk is over TCP.
+func talk(address string) dialogue {
+	return func(ctx context.Context, answered func(string)) error {
+		conn, err := net.DialTimeout("tcp", address, 5*time.Second)
 		if err != nil {
-			if n == 0 {
-				return errors.Join(errors.New("no answer"), err)
+			return err
+		}
+		defer conn.Close()
+		defer context.AfterFunc(ctx, func() { conn.Close() })()
+		in := bufio.NewReader(conn)
+		pace := time.NewTicker(20 * time.Millisecond) // of what is said
+		defer pace.Stop()
+		for n := 0; ; n++ {
+			if _, err := fmt.Fprintln(conn, "hello"); err != nil {
+				return nil
 			}
-			return nil
+			line, err := in.ReadString('\n')
+			if err != nil {
+				if n == 0 {
+					return errors.Join(errors.New("no answer"), err)
+				}
+				return nil
+			}
+			answered(strings.TrimSpace(line))
+			select {
+			case <-pace.C:
+			case <-ctx.Done():
+				return nil
+			}
 		}
-		c.lines.Add(1)
-		select {
-		case <-c.who:
-		default:
+	}
+}
+
+// listen is a response of HTTP that does not end.
+func listen(url string) dialogue {
+	return func(ctx context.Context, answered func(string)) error {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return err
 		}
-		c.who <- strings.TrimSpace(line)
-		select {
-		case <-pace.C:
-		case <-ctx.Done():
-			return nil
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return err
 		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return errors.New(resp.Status)
+		}
+		for in := bufio.NewScanner(resp.Body); in.Scan(); {
+			answered(in.Text())
+		}
+		return nil
 	}
 }
 
