@@ -19,7 +19,7 @@ func TestShaping(t *testing.T) {
 	apply("all", "{kind: Mesh}", "1s")
 	apply("of-b", "{kind: MeshService, labels: {kuma.io/display-name: b}}", "2s")
 	w.apply("type: MeshProxyPatch\nmesh: default\nname: patch\nspec: {default: {appendModifications: [{cluster: {operation: Patch, match: {name: kri_msvc_default_east__b_http}, value: \"connectTimeout: 9s\"}}]}}")
-	w.apply("type: MeshRateLimit\nmesh: default\nname: limit\nspec: {rules: [{default: {local: {http: {requestRate: {num: 5, interval: 1s}}}}}]}")
+	w.apply("type: MeshRateLimit\nmesh: default\nname: limit\nspec: {targetRef: {kind: Dataplane}, rules: [{default: {local: {http: {requestRate: {num: 5, interval: 1s}}}}}]}")
 	w.apply("type: MeshHTTPRoute\nmesh: default\nname: route\nspec: {to: [{targetRef: {kind: MeshService, labels: {kuma.io/display-name: a}}, rules: [{matches: [{path: {type: PathPrefix, value: /x}}], default: {backendRefs: [{kind: MeshService, labels: {kuma.io/display-name: b}, port: 80, weight: 1}]}}]}]}")
 	w.apply("type: MeshTimeout\nmesh: default\nname: elsewhere\nspec:\n  targetRef: {kind: Dataplane, labels: {app: b}}\n  to: [{targetRef: {kind: Mesh}, default: {connectionTimeout: 3s}}]\n")
 	w.e.step()

@@ -110,7 +110,11 @@ func validateGateway(errs *resource.FieldErrors, n *Networking) {
 			errs.Add(key, "tag value must not be empty and must consist of letters, digits, '.', '-', '_', ':' and '/'")
 		}
 	}
-	if _, ok := tags[tagService]; len(tags) > 0 && !ok {
+	own := len(tags)
+	if _, ok := tags[resource.LabelZone]; ok {
+		own-- // every gateway gets it, so that what was read can be written again
+	}
+	if _, ok := tags[tagService]; own > 0 && !ok {
 		errs.Add(path, "must have %s when there are tags", tagService)
 	}
 	if p, ok := tags[tagProtocol]; ok && p != "tcp" {

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"path"
+	"slices"
+	"strings"
 	"text/template"
 	"time"
 
@@ -232,7 +234,7 @@ func requireSource(errs *resource.FieldErrors, at string, s *SecureDataSource) {
 		switch {
 		case s.File == nil:
 			missing("file")
-		case !path.IsAbs(s.File.Path) || path.Clean(s.File.Path) != s.File.Path:
+		case !path.IsAbs(s.File.Path) || slices.Contains(strings.Split(s.File.Path, "/"), ".."):
 			errs.Add(at+".file.path", "must be an absolute path without ..")
 		}
 	case SourceSecret:

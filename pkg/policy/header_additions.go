@@ -1,8 +1,6 @@
 package policy
 
 import (
-	"fmt"
-
 	"github.com/atoll-mesh/atoll/pkg/ir"
 	"github.com/atoll-mesh/atoll/pkg/resource"
 )
@@ -29,25 +27,6 @@ type Header struct {
 type HeaderAdditions struct {
 	Set []Header `json:"set,omitempty" schema:"maxItems=16"`
 	Add []Header `json:"add,omitempty" schema:"maxItems=16"`
-}
-
-// Validate adds a violation for each name that is used twice at path p.
-func (h *HeaderAdditions) Validate(errs *resource.FieldErrors, p string) {
-	if h == nil {
-		return
-	}
-	seen := map[HeaderName]bool{}
-	for _, list := range []struct {
-		name string
-		of   []Header
-	}{{"set", h.Set}, {"add", h.Add}} {
-		for i, x := range list.of {
-			if seen[x.Name] {
-				errs.Add(fmt.Sprintf("%s.%s[%d].name", p, list.name, i), "duplicate header name")
-			}
-			seen[x.Name] = true
-		}
-	}
 }
 
 // Ops is the additions as IR.

@@ -33,6 +33,9 @@ type SNIMatch struct {
 	Value string `json:"value"`
 }
 
+// IsEmpty tells whether nothing is asked for.
+func (m Match) IsEmpty() bool { return m.SpiffeID == nil && m.SNI == nil }
+
 // Matches says what the items of spec.rules may be conditioned on.
 type Matches uint8
 
@@ -49,7 +52,7 @@ func ValidateMatch(errs *resource.FieldErrors, p string, m Match) { m.validate(e
 
 func (m Match) validate(errs *resource.FieldErrors, p string, how Matches) {
 	strict := how == StrictMatches
-	if strict && m.SpiffeID == nil && m.SNI == nil {
+	if strict && m.IsEmpty() {
 		errs.Add(p, "at least one of spiffeID and sni must be set")
 	}
 	if id := m.SpiffeID; id != nil {

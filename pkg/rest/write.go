@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"hash/maphash"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/atoll-mesh/atoll/pkg/auth"
+	"github.com/atoll-mesh/atoll/pkg/compile"
 	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/resource"
 	"github.com/atoll-mesh/atoll/pkg/store"
@@ -112,7 +114,7 @@ func (a *API) decodeAndCheck(k *resource.Kind, id resource.ID, body []byte) (*re
 		return nil, err
 	}
 	if !k.Proto && k.Validate != nil {
-		if err := invalid(titlePut, k.Validate(o)); err != nil {
+		if err := invalid(titlePut, checkSpec(o)); err != nil {
 			return nil, err
 		}
 	}
@@ -120,6 +122,18 @@ func (a *API) decodeAndCheck(k *resource.Kind, id resource.ID, body []byte) (*re
 		return nil, err
 	}
 	return k.New(resource.Meta{ID: id, Labels: o.Labels}, o.Spec, nil)
+}
+
+// checkSpec returns what is wrong with a spec: what its kind knows, and what has
+// to be known of Envoy.
+func checkSpec(o *resource.Object) resource.FieldErrors {
+	errs := o.Kind.Validate(o)
+	for _, e := range compile.CheckPatchValues(o) {
+		if !slices.ContainsFunc(errs, func(known resource.FieldError) bool { return known.Field == e.Field }) {
+			errs = append(errs, e)
+		}
+	}
+	return errs
 }
 
 // admit makes of a valid request what is stored in place of old.

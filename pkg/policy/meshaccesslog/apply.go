@@ -66,6 +66,9 @@ func inbound(rules policy.InboundRules[Conf], in *policy.Inbound) {
 		}
 	}
 	for _, r := range rules.List {
+		if r.Match != nil && r.Match.IsEmpty() {
+			continue // it matches nobody
+		}
 		for _, chain := range in.Listener.Chains {
 			client := clientOf(r.Match)
 			add := r.Conf.logs(l, chain.HTTP != nil && !in.ZoneProxy, in.Facts.LogPipe)
@@ -88,7 +91,7 @@ func isNumber(s string) bool {
 }
 
 func clientOf(m *policy.Match) *ir.Client {
-	if m == nil || m.SpiffeID == nil && m.SNI == nil {
+	if m == nil {
 		return nil
 	}
 	c := &ir.Client{}

@@ -135,6 +135,7 @@ var Def = policy.Define(resource.Names{
 	HasStatus:   true,
 	Matches:     policy.LooseMatches,
 	Validate:    validate,
+	Warnings:    warnings,
 	Labels:      labels,
 	ReadsClient: true,
 	Outbound:    outbound,

@@ -23,11 +23,6 @@ func validate(s *Spec) resource.FieldErrors {
 		to.Default.validate(&errs, fmt.Sprintf("spec.to[%d].default.backends", i))
 	}
 	for i, r := range s.Rules {
-		for j, m := range r.Matches {
-			if m.SpiffeID == nil && m.SNI == nil {
-				errs.Add(fmt.Sprintf("spec.rules[%d].matches[%d]", i, j), "at least one of spiffeID and sni must be set; without matches a rule is for all clients")
-			}
-		}
 		r.Default.validate(&errs, fmt.Sprintf("spec.rules[%d].default.backends", i))
 	}
 	return errs
@@ -83,7 +78,19 @@ func isAddress(a string) bool {
 		return !strings.ContainsAny(a, " \t\r\n")
 	}
 	u, err := url.Parse(a)
-	return err == nil && (u.Host != "" || resource.IsDNS1123Subdomain(a))
+	return err == nil && (u.Host != "" || strings.Contains(a, ".") && resource.IsDNS1123Subdomain(a))
+}
+
+func warnings(s *Spec) []string {
+	var out []string
+	for i, r := range s.Rules {
+		for j, m := range r.Matches {
+			if m.IsEmpty() {
+				out = append(out, fmt.Sprintf("spec.rules[%d].matches[%d] is empty and matches nobody; without matches a rule is for all clients", i, j))
+			}
+		}
+	}
+	return out
 }
 
 func (f *Format) validate(errs *resource.FieldErrors, p string) {

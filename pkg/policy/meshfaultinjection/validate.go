@@ -20,7 +20,7 @@ func validate(s *Spec) resource.FieldErrors {
 	}
 	for i, r := range s.Rules {
 		for j, m := range r.Matches {
-			if m.SpiffeID == nil && m.SNI == nil {
+			if m.IsEmpty() {
 				errs.Add(fmt.Sprintf("spec.rules[%d].matches[%d]", i, j), "at least one of spiffeID and sni must be set; without matches a rule is for all clients")
 			}
 		}

@@ -72,7 +72,11 @@ var Def = policy.Define(resource.Names{
 	Display: "Mesh Rate Limit", Displays: "Mesh Rate Limits",
 }, policy.Hooks[Spec, Conf]{
 	Bodies: func(s *Spec) policy.Bodies[Conf] {
-		return policy.Bodies[Conf]{TargetRef: s.TargetRef, To: s.To, Rules: s.Rules}
+		b := policy.Bodies[Conf]{TargetRef: s.TargetRef, To: s.To}
+		if topKind(s) != policy.Mesh { // else they are refused as a whole
+			b.Rules = s.Rules
+		}
+		return b
 	},
 	To:       []resource.Type{policy.Mesh},
 	HasRules: true,

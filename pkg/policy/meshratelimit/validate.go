@@ -32,10 +32,9 @@ func validate(s *Spec) resource.FieldErrors {
 	}
 	if len(s.To) > 0 && topKind(s) != policy.Mesh {
 		errs.Add("spec.to", "must not be defined")
-	} else {
-		for i, to := range s.To {
-			to.Default.validate(&errs, fmt.Sprintf("spec.to[%d].default", i))
-		}
+	}
+	for i, to := range s.To {
+		to.Default.validate(&errs, fmt.Sprintf("spec.to[%d].default", i))
 	}
 	if len(s.Rules) > 0 && topKind(s) == policy.Mesh {
 		errs.Add("spec.rules", "must not be defined unless targetRef.kind is Dataplane, which without labels selects every proxy of the mesh")
@@ -70,15 +69,7 @@ func (c Conf) validate(errs *resource.FieldErrors, p string) {
 		}
 		h.RequestRate.validate(errs, p+".http.requestRate")
 		if on := h.OnRateLimit; on != nil {
-			if on.Status != nil {
-				switch {
-				case *on.Status == 0:
-					errs.Add(p+".http.onRateLimit.status", "must be greater than 0")
-				case *on.Status > 599:
-					errs.Add(p+".http.onRateLimit.status", "must be in inclusive range [100, 599]")
-				}
-			}
-			on.Headers.Validate(errs, p+".http.onRateLimit.headers")
+			policy.ValidateAboveZero(errs, p+".http.onRateLimit.status", on.Status)
 			if ops := on.Headers.Ops(); len(ops.Set)+len(ops.Add) > mostHeaders {
 				errs.Add(p+".http.onRateLimit.headers", "must have at most %d headers in total: Envoy adds no more", mostHeaders)
 			}

@@ -125,6 +125,7 @@ var Def = policy.Define(resource.Names{
 		policy.MeshMultiZoneService, policy.MeshHTTPRoute,
 	},
 	Validate: validate,
+	Warnings: warnings,
 	Outbound: outbound,
 	Route:    route,
 	Labels:   labels,

@@ -114,7 +114,25 @@ func (r *RateLimitedBackOff) validate(errs *resource.FieldErrors, p string) {
 	if r.MaxInterval != nil && *r.MaxInterval <= 0 {
 		errs.Add(p+".maxInterval", "must be defined and greater than zero")
 	}
-	if len(r.ResetHeaders) == 0 {
+	if r.ResetHeaders == nil {
 		errs.Add(p+".resetHeaders", "must be defined")
 	}
+}
+
+func warnings(s *Spec) []string {
+	var out []string
+	for i, to := range s.To {
+		check := func(section string, r *RateLimitedBackOff) {
+			if r != nil && len(r.ResetHeaders) == 0 {
+				out = append(out, fmt.Sprintf("spec.to[%d].default.%s.rateLimitedBackOff has no effect: resetHeaders is empty", i, section))
+			}
+		}
+		if to.Default.HTTP != nil {
+			check("http", to.Default.HTTP.RateLimitedBackOff)
+		}
+		if to.Default.GRPC != nil {
+			check("grpc", to.Default.GRPC.RateLimitedBackOff)
+		}
+	}
+	return out
 }
