@@ -63,7 +63,8 @@ func (l line) replacer(quote func(string) string) *strings.Replacer {
 }
 
 func (l line) fill(format string) string {
-	return l.replacer(func(s string) string { return s }).Replace(format)
+	out, _ := literal(l.replacer(func(s string) string { return s }).Replace(format))
+	return out
 }
 
 func (f *Format) isJSON() bool { return f != nil && f.Type == JSON }
@@ -154,7 +155,8 @@ func (b *TCPBackend) dialed() string {
 func (o *OTelLog) log(l line, http bool) ir.AccessLog {
 	x := &ir.OTLPLog{Cluster: clusterName(o.Collector), Body: encode(l.fill((*Format)(nil).text(http)))}
 	if o.Body != nil {
-		x.Body = []byte(l.replacer(inQuotes).Replace(string(*o.Body)))
+		body, _ := literal(l.replacer(inQuotes).Replace(string(*o.Body)))
+		x.Body = []byte(body)
 	}
 	for _, a := range o.Attributes {
 		put(&x.Attributes, string(a.Key), l.fill(a.Value))

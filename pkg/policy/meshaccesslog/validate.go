@@ -120,3 +120,53 @@ func (f *Format) validate(errs *resource.FieldErrors, p string) {
 		}
 	}
 }
+
+// warnings says which formats hold what Envoy does not know.
+func warnings(s *Spec) []string {
+	var out []string
+	look := func(path, format string) {
+		if _, strange := literal(line{}.replacer(func(s string) string { return s }).Replace(format)); strange == "%" {
+			out = append(out, fmt.Sprintf("%s: a %% that begins no command operator is logged as it is; write %%%% for it", path))
+		} else if strange != "" {
+			out = append(out, fmt.Sprintf("%s: %s is no command operator of Envoy 1.40, or lacks parameters, and is logged as it is", path, strange))
+		}
+	}
+	for i, to := range s.To {
+		to.Default.formats(fmt.Sprintf("spec.to[%d].default.backends", i), look)
+	}
+	for i, r := range s.Rules {
+		r.Default.formats(fmt.Sprintf("spec.rules[%d].default.backends", i), look)
+	}
+	return out
+}
+
+// formats calls f with each format and where it is.
+func (c Conf) formats(p string, f func(path, format string)) {
+	of := func(p string, x *Format) {
+		switch {
+		case x == nil:
+		case x.isJSON():
+			for i, kv := range x.JSON {
+				f(fmt.Sprintf("%s.json[%d].value", p, i), unquote(kv.Value))
+			}
+		case x.Plain != nil:
+			f(p+".plain", *x.Plain)
+		}
+	}
+	for i, b := range c.Backends {
+		p := fmt.Sprintf("%s[%d]", p, i)
+		switch {
+		case b.Type == File && b.File != nil:
+			of(p+".file.format", b.File.Format)
+		case b.Type == TCP && b.TCP != nil:
+			of(p+".tcp.format", b.TCP.Format)
+		case b.Type == OpenTelemetry && b.OpenTelemetry != nil:
+			if b.OpenTelemetry.Body != nil {
+				f(p+".openTelemetry.body", string(*b.OpenTelemetry.Body))
+			}
+			for j, a := range b.OpenTelemetry.Attributes {
+				f(fmt.Sprintf("%s.openTelemetry.attributes[%d].value", p, j), a.Value)
+			}
+		}
+	}
+}
