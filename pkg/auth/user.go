@@ -8,15 +8,12 @@ import (
 	"context"
 	"slices"
 	"strings"
-
-	"github.com/atoll-mesh/atoll/pkg/store"
 )
 
 // Names and groups with a meaning of their own.
 const (
 	AdminName            = "mesh-system:admin"
 	AdminGroup           = "mesh-system:admin"
-	ControlPlaneName     = store.ControlPlane
 	AnonymousName        = "mesh-system:anonymous"
 	GroupAuthenticated   = "mesh-system:authenticated"
 	GroupUnauthenticated = "mesh-system:unauthenticated"
