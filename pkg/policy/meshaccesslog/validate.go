@@ -81,18 +81,6 @@ func isAddress(a string) bool {
 	return err == nil && (u.Host != "" || strings.Contains(a, ".") && resource.IsDNS1123Subdomain(a))
 }
 
-func warnings(s *Spec) []string {
-	var out []string
-	for i, r := range s.Rules {
-		for j, m := range r.Matches {
-			if m.IsEmpty() {
-				out = append(out, fmt.Sprintf("spec.rules[%d].matches[%d] is empty and matches nobody; without matches a rule is for all clients", i, j))
-			}
-		}
-	}
-	return out
-}
-
 func (f *Format) validate(errs *resource.FieldErrors, p string) {
 	if f == nil {
 		return
@@ -121,7 +109,8 @@ func (f *Format) validate(errs *resource.FieldErrors, p string) {
 	}
 }
 
-// warnings says which formats hold what Envoy does not know.
+// warnings says which formats hold what Envoy does not know, and which rules
+// are for nobody.
 func warnings(s *Spec) []string {
 	var out []string
 	look := func(path, format string) {
@@ -135,6 +124,11 @@ func warnings(s *Spec) []string {
 		to.Default.formats(fmt.Sprintf("spec.to[%d].default.backends", i), look)
 	}
 	for i, r := range s.Rules {
+		for j, m := range r.Matches {
+			if m.IsEmpty() {
+				out = append(out, fmt.Sprintf("spec.rules[%d].matches[%d] is empty and matches nobody; without matches a rule is for all clients", i, j))
+			}
+		}
 		r.Default.formats(fmt.Sprintf("spec.rules[%d].default.backends", i), look)
 	}
 	return out
