@@ -213,6 +213,7 @@ type GetFailoverGapsAnswerItemsItem struct {
 
 // GetFailoverGapsAnswerLossesItemServesItem is a document of the API, or part of one.
 type GetFailoverGapsAnswerLossesItemServesItem struct {
+	Drained   *bool  `json:"drained,omitzero"`
 	Endpoints int64  `json:"endpoints"`
 	Through   string `json:"through"`
 	Zone      string `json:"zone"`
@@ -246,6 +247,7 @@ type GetFailoverSimulateAnswerMovesItemAfterItem struct {
 	Address  string  `json:"address"`
 	Priority int64   `json:"priority"`
 	Share    float64 `json:"share"`
+	Standing *string `json:"standing,omitzero"`
 	Zone     string  `json:"zone"`
 }
 
@@ -254,6 +256,7 @@ type GetFailoverSimulateAnswerMovesItemBeforeItem struct {
 	Address  string  `json:"address"`
 	Priority int64   `json:"priority"`
 	Share    float64 `json:"share"`
+	Standing *string `json:"standing,omitzero"`
 	Zone     string  `json:"zone"`
 }
 

@@ -218,6 +218,8 @@ func (a *app) failoverSimulateCmd() *cobra.Command {
 
 For every destination and the clients of every other zone: the zones of the
 endpoints with their share of the requests, and behind it the zones that are next.
+It starts from the world as it is: what is drained, or not reached, now is marked,
+and serves only what nobody else can.
 It comes from the code that compiles for the clients' proxies; traffic is not
 touched. -o json and -o yaml show each endpoint.`,
 		Example: `  atollctl failover simulate --lose east -m shop
@@ -280,14 +282,17 @@ func shares(list []failover.Target) string {
 	type part struct {
 		zone     string
 		priority uint32
+		standing string
 		share    float64
 	}
 	var parts []part
 	for _, t := range list {
-		i := slices.IndexFunc(parts, func(p part) bool { return p.zone == t.Zone && p.priority == t.Priority })
+		i := slices.IndexFunc(parts, func(p part) bool {
+			return p.zone == t.Zone && p.priority == t.Priority && p.standing == t.Standing
+		})
 		if i < 0 {
 			i = len(parts)
-			parts = append(parts, part{zone: t.Zone, priority: t.Priority})
+			parts = append(parts, part{zone: t.Zone, priority: t.Priority, standing: t.Standing})
 		}
 		parts[i].share += t.Share
 	}
@@ -303,6 +308,9 @@ func shares(list []failover.Target) string {
 		b.WriteString(orDash(p.zone))
 		if p.priority == 0 {
 			fmt.Fprintf(&b, " %.0f%%", p.share*100)
+		}
+		if p.standing != "" {
+			fmt.Fprintf(&b, " (%s)", p.standing)
 		}
 	}
 	return orDash(b.String())

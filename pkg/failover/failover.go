@@ -96,6 +96,8 @@ type Server struct {
 	Zone      string `json:"zone"`
 	Through   string `json:"through"` // KRI of the MeshMultiZoneService
 	Endpoints int    `json:"endpoints"`
+	// Drained: it serves only because nobody else can.
+	Drained bool `json:"drained,omitempty"`
 }
 
 // Report is all gaps, and all losses that were considered, in a stable order.

@@ -131,10 +131,13 @@ func (l *losing) weigh(list []candidate, loss *Loss) {
 		}
 		return Error
 	}
-	serving := 0
+	serving, whole := 0, 0
 	for _, c := range list {
 		if c.ready > 0 && !l.disabled[c.zone] {
 			serving++
+			if !l.drained(c.zone) {
+				whole++
+			}
 		}
 	}
 	for _, c := range list {
@@ -147,15 +150,22 @@ func (l *losing) weigh(list []candidate, loss *Loss) {
 				"zone "+c.zone+" has the service, but no ready endpoint of it", "start its proxies there, or find out with 'atollctl inspect dataplanes' why they are not ready")
 		default:
 			usable = append(usable, c)
-			remaining += c.ready
-			known = known && c.known
-			loss.Serves = append(loss.Serves, Server{Zone: c.zone, Through: l.kriOf(c.joins[0]), Endpoints: c.ready})
 			l.stale(c)
-			if l.draining(c) {
+			drained := l.drained(c.zone)
+			if drained {
 				blocked(IsDraining, Warning, c.svc.KRI().String(),
 					"zone "+c.zone+" is drained: it serves only what nobody else can", "put it back with 'atollctl zone undrain "+c.zone+"'")
+				if whole > 0 {
+					continue // others serve
+				}
 			}
+			remaining += c.ready
+			known = known && c.known
+			loss.Serves = append(loss.Serves, Server{Zone: c.zone, Through: l.kriOf(c.joins[0]), Endpoints: c.ready, Drained: drained})
 		}
+	}
+	if l.drained(l.zone) && whole > 0 {
+		here = 0 // others have its load already
 	}
 	if known && remaining > 0 && remaining < here {
 		l.r.add(l.gap(TooFew, Warning, l.own().KRI().String(),

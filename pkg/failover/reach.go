@@ -17,7 +17,7 @@ func (l *losing) reach(e *eye, c candidate) []Gap {
 		return nil // nobody probes
 	}
 	spec := resource.SpecOf[kind.ZoneLinkSpec](o)
-	if !spec.Withdrawn && spec.State != kind.LinkDown {
+	if !gone(spec) {
 		return nil
 	}
 	return []Gap{l.gap(Unreachable, Error, c.svc.KRI().String(),
@@ -25,9 +25,9 @@ func (l *losing) reach(e *eye, c candidate) []Gap {
 		"see 'atollctl inspect zones'; look at the zone proxies of "+c.zone+" and at firewalls between the zones")}
 }
 
-// draining looks whether a candidate gives its traffic away.
-func (l *losing) draining(c candidate) bool {
-	o := l.Source.Get(resource.ID{Type: kind.ZoneTraffic, Name: c.zone})
+// drained tells whether the service gives its traffic in a zone away.
+func (l *losing) drained(zone string) bool {
+	o := l.Source.Get(resource.ID{Type: kind.ZoneTraffic, Name: zone})
 	if o == nil {
 		return false
 	}

@@ -19,7 +19,7 @@ const (
 	Unaffected = "unaffected" // the same endpoints as before
 	Moves      = "moves"      // others serve
 	Lost       = "lost"       // nothing serves any more
-	Nothing    = "nothing"    // nothing served before
+	Nothing    = "nothing"    // nothing served before either
 )
 
 // Move is where requests for one port of a destination go before and after.
@@ -46,6 +46,8 @@ type Target struct {
 	Priority uint32 `json:"priority"`
 	// Share of requests, from 0 to 1, when every endpoint is healthy.
 	Share float64 `json:"share"`
+	// Standing is Drained or OutOfReach when it serves only because nobody else can.
+	Standing string `json:"standing,omitempty"`
 }
 
 // Simulation is what would follow from a loss, in a stable order.
@@ -56,7 +58,8 @@ type Simulation struct {
 
 // Simulate takes the resources of a zone away and says where the requests of
 // clients in other zones go before and after. Where only the zone's own clients
-// are known, it takes away their workloads.
+// are known, it takes away their workloads. It starts from the world as it is:
+// with what is drained, or not reached, now.
 func Simulate(in Inputs, lose string, mesh string) (*Simulation, error) {
 	w := newWorld(in)
 	if !slices.Contains(w.zones, lose) {
@@ -95,7 +98,8 @@ func (w *world) moves(e *eye, lose, only string) []Move {
 					m := Move{
 						Mesh: mesh, Destination: d.KRI.WithSection(p.Section).String(), Kind: string(d.ID.Type), Name: displayName(d), Of: d.Zone, Port: p.Section,
 						Zone: e.zone, Client: c.DisplayName(),
-						Before: targets(was.Load(d.ID, p.Section)), After: targets(is.Load(d.ID, p.Section)),
+						Before: e.standing().mark(d, targets(was.Load(d.ID, p.Section))),
+						After:  e.standing().mark(d, targets(is.Load(d.ID, p.Section))),
 					}
 					m.Outcome = outcome(m.Before, m.After)
 					out = append(out, m)
@@ -111,16 +115,21 @@ func displayName(d *topology.Destination) string {
 	return m.DisplayName()
 }
 
+// outcome compares. Who cannot be reached serves nothing, though Envoy tries.
 func outcome(before, after []Target) string {
 	switch {
-	case len(before) == 0:
+	case !reached(before):
 		return Nothing
-	case len(after) == 0:
+	case !reached(after):
 		return Lost
 	case slices.Equal(serving(before), serving(after)):
 		return Unaffected
 	}
 	return Moves
+}
+
+func reached(list []Target) bool {
+	return slices.ContainsFunc(list, func(t Target) bool { return t.Standing != OutOfReach })
 }
 
 // serving are the targets that get requests.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/atoll-mesh/atoll/pkg/failover"
 )
@@ -26,7 +27,7 @@ func move(t *testing.T, s *failover.Simulation, zone, destination string) failov
 func placed(list []failover.Target) string {
 	var out []string
 	for _, x := range list {
-		out = append(out, fmt.Sprintf("%s p%d %.2f", x.Zone, x.Priority, x.Share))
+		out = append(out, strings.TrimSpace(fmt.Sprintf("%s p%d %.2f %s", x.Zone, x.Priority, x.Share, x.Standing)))
 	}
 	return strings.Join(out, ", ")
 }
@@ -59,6 +60,71 @@ func TestSimulate(t *testing.T) {
 	}
 	if _, err := failover.Simulate(d.inputs(t), "south", ""); !errors.Is(err, failover.ErrNoZone) {
 		t.Errorf("a zone that there is not: %v", err)
+	}
+}
+
+// A look ahead starts from the world as it is: what is drained gets requests only
+// when nobody else is left, and what is not reached serves nothing.
+func TestSimulateFromNow(t *testing.T) {
+	base := sound(t)
+	for _, z := range []string{"north", "southern"} {
+		base["zone "+z] = "type: Zone\nname: " + z + "\n"
+	}
+	base["client north"], base["trust north"] = proxy("north", "client-1", "inbound: [{port: 8080}]"), trust(t, "north", 8*365*24*time.Hour)
+	for _, name := range []string{"service", "entrance", "trust"} {
+		base[name+" southern"] = map[string]string{
+			"service": service("southern", "web"), "entrance": entrance("southern"), "trust": trust(t, "southern", 8*365*24*time.Hour),
+		}[name]
+	}
+	base["backend southern 1"], base["ingress southern 1"], base["ingress southern 2"] = backend("southern", 1, "web"), ingress("southern", 1), ingress("southern", 2)
+	service := strings.Replace(drained, "share: 0", "share: 100, services: [{mesh: m, name: backend, share: 0}]", 1)
+	away := strings.NewReplacer("east-to", "north-to", "zone: east", "zone: north", "observer: east", "observer: north").Replace(link)
+	for name, c := range map[string]struct {
+		docs          docs
+		outcome       string
+		before, after string
+		codes         string // of north's errors when east is lost
+		drainable     bool   // east
+	}{
+		"all is well":          {base, failover.Moves, "east p0 0.33, southern p0 0.33, western p0 0.33", "southern p0 0.50, western p0 0.50", "[]", true},
+		"a zone is drained":    {base.with("drained", drained), failover.Moves, "east p0 0.50, southern p0 0.50", "southern p0 1.00", "[]", true},
+		"a service is":         {base.with("drained", service), failover.Moves, "east p0 0.50, southern p0 0.50", "southern p0 1.00", "[]", true},
+		"the only other is":    {base.without("backend southern", "service southern").with("drained", drained), failover.Moves, "east p0 1.00", "western p0 1.00 drained", "[]", false},
+		"the lost one is":      {base.with("drained", strings.Replace(drained, "western", "east", 1)), failover.Unaffected, "southern p0 0.50, western p0 0.50", "southern p0 0.50, western p0 0.50", "[]", true},
+		"one is not reached":   {base.with("link", away), failover.Moves, "east p0 0.50, southern p0 0.50", "southern p0 1.00", "[]", true},
+		"the only other isn't": {base.without("backend southern", "service southern").with("link", away), failover.Lost, "east p0 1.00", "western p0 1.00 unreachable", "[ATL1014]", false},
+	} {
+		in := c.docs.live(t)
+		s, err := failover.Simulate(in, "east", "m")
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := move(t, s, "north", "kri_mzsvc_m___backend_")
+		if m.Outcome != c.outcome || placed(m.Before) != c.before || placed(m.After) != c.after {
+			t.Errorf("%s: %s, %s, then %s", name, m.Outcome, placed(m.Before), placed(m.After))
+		}
+		codes := []string{}
+		for _, g := range check(t, in, failover.Query{Zone: "east"}).Gaps {
+			if g.Severity == failover.Error {
+				codes = append(codes, g.Code)
+			}
+		}
+		if fmt.Sprint(codes) != c.codes {
+			t.Errorf("%s: errors %v, want %s", name, codes, c.codes)
+		}
+		gaps, err := failover.Breaks(in, failover.Drain{Zone: "east"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (len(gaps) == 0) != c.drainable {
+			t.Errorf("%s: draining east would break %v", name, gaps)
+		}
+	}
+	// What stands ready is not counted twice: of three endpoints one would remain.
+	r := check(t, base.with("drained", drained).live(t), failover.Query{Zone: "east"})
+	i := slices.IndexFunc(r.Losses, func(l failover.Loss) bool { return l.Zone == "east" })
+	if i < 0 || len(r.Losses[i].Serves) != 1 || r.Losses[i].Serves[0].Zone != "southern" || !slices.Contains(r.Losses[i].Gaps, failover.TooFew) {
+		t.Errorf("%+v", r.Losses)
 	}
 }
 

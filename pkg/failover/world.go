@@ -42,6 +42,7 @@ type eye struct {
 	balances map[balanceKey]*compile.Balance
 	spiffe   map[string][]string // of all proxies, by mesh
 	guards   map[resource.ID]*guarded
+	stands   *standings
 }
 
 type balanceKey struct {
