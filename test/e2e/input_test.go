@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bufio"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -50,14 +51,27 @@ func send(t *testing.T, method, url, contentType, body string) *answer {
 	return a
 }
 
-// standalone is a zone of its own, in which nothing happens but what a test does.
+// standalone is a zone of its own, in which nothing happens but what a test does:
+// it has written the last that it writes at its first start, the admin's token.
 func standalone(t *testing.T) (*cluster.Cluster, *cluster.ControlPlane) {
 	c := clustertest.New(t)
 	cp, err := c.Zone(t.Context(), "quiet")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c, cp
+	resp, err := http.Get(cp.URL + "/events?after=0&kind=GlobalSecret")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	for lines := bufio.NewScanner(resp.Body); ; {
+		if !lines.Scan() {
+			t.Fatalf("the events ended before the admin's token was made: %s %v", resp.Status, lines.Err())
+		}
+		if strings.Contains(lines.Text(), "admin-user-token") {
+			return c, cp
+		}
+	}
 }
 
 const (
