@@ -87,6 +87,19 @@ func (t *state) each(yield func(differ) bool) {
 	}
 }
 
+// some is about how many names each yields, as far as that is known at no cost.
+func (t *state) some() int {
+	switch {
+	case t.base == t.want:
+		return len(t.off)
+	case t.base == nil && t.wildcard:
+		return 64
+	case t.base == nil:
+		return t.names.len()
+	}
+	return 1
+}
+
 // pending reports whether there is something of that part to be sent.
 func (t *state) pending(what part) bool {
 	if t.greet && what&upserts != 0 {
@@ -110,7 +123,7 @@ func (s *Stream) compose(t *state, what part, hold *holding) (m *Message, left b
 	if len(t.inflight) >= s.cfg.window() {
 		return nil, t.pending(what)
 	}
-	d := drafting{limit: s.cfg.MaxBytes}
+	d := drafting{limit: s.cfg.MaxBytes, room: t.some()}
 	if !t.greeted && t.cfg != nil && t.cfg.WholeFirst {
 		d.limit = 0
 	}
@@ -188,6 +201,7 @@ type drafting struct {
 	size  int
 	limit int // bytes; 0: none
 	full  bool
+	room  int // for how many resources there is room at first
 }
 
 // headroom is kept for what a message has besides resources and names.
@@ -207,6 +221,9 @@ func (d *drafting) take(diff differ) bool {
 	d.size += n
 	d.msg.gates = d.msg.gates || diff.force || diff.version == ""
 	if diff.want != nil {
+		if d.msg.Resources == nil {
+			d.msg.Resources = make([]*Resource, 0, d.room)
+		}
 		d.msg.Resources = append(d.msg.Resources, diff.want)
 	} else {
 		d.msg.Removed = append(d.msg.Removed, diff.name)

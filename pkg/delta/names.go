@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"iter"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"weak"
@@ -79,6 +80,9 @@ func (p *Pool) with(n *names, add, remove []string) *names {
 		p.seeds = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
 	}
 	p.mu.Unlock()
+	if n == nil && len(remove) == 0 {
+		return p.of(add)
+	}
 
 	changed := make(map[string]bool, len(add)) // to present or absent
 	for _, name := range add {
@@ -130,6 +134,32 @@ func (p *Pool) with(n *names, add, remove []string) *names {
 		}
 	}
 	return p.share(next)
+}
+
+// of returns a set of names, some of which may be there twice. Thousands of streams
+// that start ask for the same.
+func (p *Pool) of(add []string) *names {
+	if len(add) == 0 {
+		return nil
+	}
+	if !slices.IsSorted(add) {
+		add = slices.Sorted(slices.Values(add))
+	}
+	n := &names{}
+	for i, name := range add {
+		if i > 0 && name == add[i-1] {
+			continue
+		}
+		n.digest[0] ^= maphash.String(p.seeds[0], name)
+		n.digest[1] ^= maphash.String(p.seeds[1], name)
+	}
+	if found := p.find(n.digest); found != nil {
+		return found
+	}
+	for _, name := range add {
+		n.set.Insert(name)
+	}
+	return p.share(n)
 }
 
 func (p *Pool) find(d digest) *names {

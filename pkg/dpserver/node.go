@@ -48,7 +48,7 @@ const proxyTypeDataplane = "dataplane"
 // Proxy is a connected proxy: its name and what it said about itself.
 type Proxy struct {
 	compile.ProxyInfo
-	Node    *core.Node
+	Node    *core.Node // until the proxy is admitted
 	Version *meshproto.Version
 }
 

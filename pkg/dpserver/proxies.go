@@ -61,6 +61,7 @@ func (ps *proxies) Open(ctx context.Context, node *core.Node) (xds.Session, erro
 		ps.s.log.Warn("a proxy was refused", "mesh", p.ID.Mesh, "proxy", p.ID.Name, "error", err)
 		return nil, err
 	}
+	sess.proxy.Node = nil // it was read; its Dataplane as text alone is half a kilobyte
 	old, ok := ps.occupy(p.ID, sess)
 	if !ok {
 		return nil, status.Error(codes.Unavailable, "this control plane is stopping; connect again")

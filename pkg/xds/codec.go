@@ -16,10 +16,16 @@ import (
 func ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.ForceServerCodecV2(codec{encoding.GetCodecV2(proto.Name)}),
-		grpc.ReadBufferSize(4 << 10),
+		grpc.ReadBufferSize(0), // TLS has one
 		grpc.WriteBufferSize(16 << 10),
+		// What proxies send is short; fixed windows spare a ping with each request.
+		grpc.InitialWindowSize(window),
+		grpc.InitialConnWindowSize(window),
 	}
 }
+
+// window is how much of its requests a proxy may send before they are read.
+const window = 64 << 10
 
 // codec is the usual one, except for delta messages.
 type codec struct{ encoding.CodecV2 }
@@ -37,7 +43,11 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	if !ok {
 		return c.CodecV2.Marshal(v)
 	}
-	out := make(mem.BufferSlice, 0, 8)
+	// Shared bytes need a header each, and there may be a small buffer before and
+	// after each of them.
+	n := len(m.Resources)
+	shared := make([]mem.SliceBuffer, 0, n)
+	out := make(mem.BufferSlice, 0, n+n/4+2)
 	pool := mem.DefaultBufferPool() // gRPC gives buffers back once they are sent
 	var small *[]byte
 	flush := func() {
@@ -49,7 +59,8 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	m.Segments(func(b []byte) {
 		if len(b) >= copyBelow {
 			flush()
-			out = append(out, mem.SliceBuffer(b))
+			shared = append(shared, b)
+			out = append(out, &shared[len(shared)-1])
 			return
 		}
 		if small != nil && len(*small)+len(b) > smallBuffer {
