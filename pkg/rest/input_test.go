@@ -278,7 +278,6 @@ func TestPathsAndMethods(t *testing.T) {
 		title        string
 	}{
 		{"GET", "/nothing", 404, "Not Found"},
-		{"GET", "/meshes/", 404, "Not Found"},
 		{"POST", "/meshes", 405, "Method Not Allowed"},
 		{"PATCH", "/meshes/default", 405, "Method Not Allowed"},
 		{"DELETE", "/config", 405, "Method Not Allowed"},

@@ -185,9 +185,9 @@ type inboundBody struct {
 // inboundPolicies is the rules of one inbound, or of one listener of a zone
 // proxy. Only the section of the identifier counts.
 func (a *API) inboundPolicies(p *inspected, r *http.Request) (any, error) {
-	kri, err := resource.ParseKRI(r.PathValue("kri"))
+	kri, err := a.parseKRI(r.PathValue("kri"))
 	if err != nil {
-		return nil, badRequest("bad request: %v", err)
+		return nil, err
 	}
 	for _, section := range p.proxy.Sections {
 		if section.Name != kri.Section {
@@ -270,9 +270,9 @@ func (a *API) routePolicies(p *inspected, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	route, err := resource.ParseKRI(r.PathValue("route"))
+	route, err := a.parseKRI(r.PathValue("route"))
 	if err != nil {
-		return nil, badRequest("bad request: %v", err)
+		return nil, err
 	}
 	return policiesBody(p.RoutePolicies(d, route)), nil
 }
@@ -303,9 +303,9 @@ func (a *API) matchedPolicies(p *inspected, _ *http.Request) (any, error) {
 
 // destination finds the port of a destination of the proxy's mesh.
 func (p *inspected) destination(text string) (policy.Dest, error) {
-	kri, err := resource.ParseKRI(text)
+	kri, err := p.api.parseKRI(text)
 	if err != nil {
-		return policy.Dest{}, badRequest("bad request: %v", err)
+		return policy.Dest{}, err
 	}
 	o := p.s.ByKRI(kri)
 	if o == nil || o.Kind.Ports == nil || o.Mesh != p.dp.Mesh || p.seen.Get(o.ID) == nil {

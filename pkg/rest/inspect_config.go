@@ -215,6 +215,8 @@ func (a *API) askProxy(w http.ResponseWriter, r *http.Request) error {
 		}
 	case AskClusters:
 		err = a.Access.Clusters(user)
+	case "_hostnames":
+		return noHostnames(a.Kinds.ByType(kind.Dataplane).Plural)
 	default:
 		return notFound(titleAsk)
 	}

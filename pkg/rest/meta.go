@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -152,17 +153,26 @@ func (a *API) policies(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// parseKRI reads an identifier of a kind that there is.
+func (a *API) parseKRI(text string) (resource.KRI, error) {
+	kri, err := resource.ParseKRI(text)
+	if err == nil && a.Kinds.ByShort(kri.Short) == nil {
+		err = fmt.Errorf("no kind has the short name %q; known are %s", kri.Short, strings.Join(a.shortNames(), ", "))
+	}
+	if err != nil {
+		return kri, badRequest("bad request: %v", err)
+	}
+	return kri, nil
+}
+
 // byKRI answers the resource that an identifier means, in whatever control plane
 // it was created.
 func (a *API) byKRI(w http.ResponseWriter, r *http.Request) error {
-	kri, err := resource.ParseKRI(r.PathValue("kri"))
+	kri, err := a.parseKRI(r.PathValue("kri"))
 	if err != nil {
-		return badRequest("%v", err)
+		return err
 	}
 	k := a.Kinds.ByShort(kri.Short)
-	if k == nil {
-		return badRequest("no kind has the short name %q; known are %s", kri.Short, strings.Join(a.shortNames(), ", "))
-	}
 	t := auth.TargetNamed(k, kri.Mesh, kri.Name)
 	if kri.Zone != "" {
 		t.Zone = &kri.Zone

@@ -192,9 +192,7 @@ func (a *API) routes() http.Handler {
 		route("/tokens/zone", methods{http.MethodPost: a.zoneToken})
 		route("/tokens/user", methods{http.MethodPost: a.userToken})
 	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		a.fail(w, r, &problem{http.StatusNotFound, "Not Found", "there is nothing at " + r.URL.Path + "; GET /_resources lists the paths of resources", nil})
-	})
+	mux.HandleFunc("/", a.nothing(mux))
 	return mux
 }
 
