@@ -44,6 +44,7 @@ type own struct {
 	facts    *policy.Facts
 	probing  *probing // nil: it asks no other zone
 	closed   int64    // how often connections shall have been closed
+	exports  []policy.Exported
 	warn     warnings
 }
 
@@ -81,7 +82,11 @@ func (o *own) build() *ir.Config {
 	o.admin(c)
 	o.secrets(c)
 	o.probes(c)
-	o.warn.guard("proxy", func() { o.matched.Proxy(&policy.Own{Config: c, Facts: o.facts}) })
+	o.warn.guard("proxy", func() {
+		x := &policy.Own{Config: c, Facts: o.facts}
+		o.matched.Proxy(x)
+		o.exports = x.ExportPlan()
+	})
 	o.patchProblems(c)
 	return c
 }

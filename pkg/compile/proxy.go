@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	meshproto "github.com/atoll-mesh/atoll/api/kuma/mesh/v1alpha1"
 	"github.com/atoll-mesh/atoll/pkg/delta"
 	"github.com/atoll-mesh/atoll/pkg/envoy"
 	"github.com/atoll-mesh/atoll/pkg/identity"
@@ -48,6 +49,8 @@ type Proxy struct {
 	renewal  *time.Timer // runs until it is time for another certificate
 	proof    *Proof      // of cert
 	prove    func(*Proof)
+	exports  []policy.Exported
+	tell     func(*meshproto.DataplaneInsight_OpenTelemetry)
 }
 
 // Attach begins to compile for a proxy. Its Set is nil until its Dataplane is in
@@ -253,6 +256,7 @@ func (e *Engine) settle(j *matchJob) {
 		}
 		if p.ownOK || p.own == nil {
 			e.replaceOwn(p, j.encoded)
+			p.settleExports(j.own.exports)
 		}
 	}
 	e.join(p, j.shape)

@@ -44,6 +44,7 @@ type zone struct {
 	mu       sync.Mutex
 	attached map[resource.ID]int
 	proves   map[resource.ID]func(*compile.Proof) // tells the newest session of a certificate
+	exports  map[resource.ID]func(*meshproto.DataplaneInsight_OpenTelemetry)
 	writes   int
 }
 
@@ -74,6 +75,12 @@ func (a *attachment) Prove(fn func(*compile.Proof)) {
 	a.z.proves[a.id] = fn
 }
 
+func (a *attachment) Exports(fn func(*meshproto.DataplaneInsight_OpenTelemetry)) {
+	a.z.mu.Lock()
+	defer a.z.mu.Unlock()
+	a.z.exports[a.id] = fn
+}
+
 func (a *attachment) Detach() {
 	a.z.mu.Lock()
 	defer a.z.mu.Unlock()
@@ -84,7 +91,7 @@ func (a *attachment) Detach() {
 // its goroutines are, too.
 func newZone(t *testing.T, change func(*Config)) *zone {
 	t.Helper()
-	z := &zone{t: t, attached: map[resource.ID]int{}, proves: map[resource.ID]func(*compile.Proof){}}
+	z := &zone{t: t, attached: map[resource.ID]int{}, proves: map[resource.ID]func(*compile.Proof){}, exports: map[resource.ID]func(*meshproto.DataplaneInsight_OpenTelemetry){}}
 	kinds := resource.NewKinds(kind.All()...)
 	z.st = &counting{memory.Open(), z}
 	v := view.New(kinds, site, slog.New(slog.DiscardHandler))

@@ -109,6 +109,7 @@ func (w *writer) merge(insight *meshproto.DataplaneInsight, s *session) {
 		if i == len(subs)-1 { // the newest
 			insight.Metadata = s.described()
 			s.certify(insight)
+			s.export(insight)
 		}
 		return
 	}
@@ -122,6 +123,7 @@ func (w *writer) merge(insight *meshproto.DataplaneInsight, s *session) {
 		w.closeOthers(insight, false)
 		insight.Metadata = s.described()
 		s.certify(insight)
+		s.export(insight)
 	} else if sub.DisconnectTime == nil {
 		sub.DisconnectTime = timestamppb.Now()
 	}

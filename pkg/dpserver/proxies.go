@@ -72,6 +72,7 @@ func (ps *proxies) Open(ctx context.Context, node *core.Node) (xds.Session, erro
 	}
 	sess.Attachment = ps.s.cfg.Attach(p.ProxyInfo)
 	sess.Prove(sess.proved)
+	sess.Exports(sess.exporting)
 	ps.s.writer.changed(sess)
 	return sess, nil
 }

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
 
+	meshproto "github.com/atoll-mesh/atoll/api/kuma/mesh/v1alpha1"
 	"github.com/atoll-mesh/atoll/pkg/compile"
 	"github.com/atoll-mesh/atoll/pkg/resource"
 	"github.com/atoll-mesh/atoll/pkg/store"
@@ -90,6 +91,9 @@ type Attachment interface {
 	// Prove has fn called with what the proxy proves who it is with, each time
 	// that changes. fn does not block.
 	Prove(fn func(*compile.Proof))
+	// Exports has fn called with the collectors that its agent sends to, each time
+	// that changes. fn does not block.
+	Exports(fn func(*meshproto.DataplaneInsight_OpenTelemetry))
 }
 
 // Server serves the proxies of a zone.

@@ -33,6 +33,7 @@ type session struct {
 	rejections   []kind.Rejection // as they are to be written
 	subscription *meshproto.DiscoverySubscription
 	proof        *compile.Proof // nil: it has no certificate, or none yet
+	exports      *meshproto.DataplaneInsight_OpenTelemetry
 	metadata     *structpb.Struct
 }
 

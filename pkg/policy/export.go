@@ -85,6 +85,61 @@ const (
 	envManyCollectors = "MultipleBackendsForSignal" // not exported
 )
 
+// Exported is what is decided about one collector; a signal that no policy sends
+// there is nil.
+type Exported struct {
+	Name                  string // of the MeshOpenTelemetryBackend
+	EnvAllowed            bool   // OTEL_* variables of the agent count
+	Traces, Logs, Metrics *ExportedSignal
+}
+
+// ExportedSignal is what is decided about one signal for one collector.
+type ExportedSignal struct {
+	EnvInputPresent                              bool
+	State                                        string // one of those below
+	OverrideKinds, MissingFields, BlockedReasons []string
+}
+
+// States of an ExportedSignal.
+const (
+	ExportReady     = "ready"     // it is sent
+	ExportBlocked   = "blocked"   // variables are required, and those that are there do not count
+	ExportMissing   = "missing"   // variables are required
+	ExportAmbiguous = "ambiguous" // variables are there, and several collectors
+)
+
+// ExportPlan is what is decided about all collectors that the agent sends to.
+func (o *Own) ExportPlan() []Exported {
+	var out []Exported
+	for _, e := range o.exports {
+		out = append(out, Exported{
+			Name: e.Name, EnvAllowed: e.Env.Mode != kind.EnvDisabled,
+			Traces: e.Traces.told(), Logs: e.Logs.told(), Metrics: e.Metrics.told(),
+		})
+	}
+	return out
+}
+
+func (x *exportOne) told() *ExportedSignal {
+	if x == nil {
+		return nil
+	}
+	out := &ExportedSignal{
+		EnvInputPresent: x.EnvInputPresent, State: ExportReady,
+		OverrideKinds: x.OverrideKinds, MissingFields: x.MissingFields, BlockedReasons: x.BlockedReasons,
+	}
+	switch {
+	case x.Enabled:
+	case slices.Contains(x.BlockedReasons, envManyCollectors):
+		out.State = ExportAmbiguous
+	case x.EnvInputPresent && slices.Contains(x.BlockedReasons, envNoOverrides):
+		out.State = ExportBlocked
+	default:
+		out.State = ExportMissing
+	}
+	return out
+}
+
 func (e *export) of(s Signal) **exportOne {
 	switch s {
 	case Traces:
