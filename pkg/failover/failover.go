@@ -104,18 +104,26 @@ type Server struct {
 type Report struct {
 	Gaps   []Gap  `json:"gaps"`
 	Losses []Loss `json:"losses"`
+
+	at map[gapKey]int // where in Gaps, until they are sorted
 }
+
+// gapKey is what makes two gaps one.
+type gapKey struct{ code, mesh, service, zone, resource, message string }
 
 // add enters a gap, or another client of one that is there, which is then as
 // severe as the worse of both.
 func (r *Report) add(g Gap, client string) {
 	g.Docs = "docs/failover.md#" + strings.ToLower(g.Code)
-	at := slices.IndexFunc(r.Gaps, func(o Gap) bool {
-		return o.Code == g.Code && o.Mesh == g.Mesh && o.Service == g.Service && o.Zone == g.Zone && o.Resource == g.Resource && o.Message == g.Message
-	})
-	if at < 0 {
+	key := gapKey{g.Code, g.Mesh, g.Service, g.Zone, g.Resource, g.Message}
+	at, there := r.at[key]
+	if !there {
+		if r.at == nil {
+			r.at = map[gapKey]int{}
+		}
+		at = len(r.Gaps)
+		r.at[key] = at
 		r.Gaps = append(r.Gaps, g)
-		at = len(r.Gaps) - 1
 	}
 	if g.Severity == Error {
 		r.Gaps[at].Severity = Error
@@ -133,13 +141,15 @@ func (r *Report) sort() {
 	for i := range r.Gaps {
 		slices.Sort(r.Gaps[i].Clients)
 	}
+	r.at = nil
+	type about struct{ mesh, service, zone string }
+	codes := map[about][]string{}
+	for _, g := range r.Gaps {
+		k := about{g.Mesh, g.Service, g.Zone}
+		codes[k] = append(codes[k], g.Code)
+	}
 	for i := range r.Losses {
 		l := &r.Losses[i]
-		for _, g := range r.Gaps {
-			if g.Mesh == l.Mesh && g.Service == l.Service && g.Zone == l.Zone {
-				l.Gaps = append(l.Gaps, g.Code)
-			}
-		}
-		l.Gaps = slices.Compact(l.Gaps)
+		l.Gaps = append(l.Gaps, slices.Compact(codes[about{l.Mesh, l.Service, l.Zone}])...)
 	}
 }

@@ -217,6 +217,22 @@ func TestGaps(t *testing.T) {
 		if n := p.looks.Load(); n != looks {
 			t.Errorf("%d looks while nothing changed", n-looks)
 		}
+		insight := func(subs ...*system_proto.KDSSubscription) {
+			p.put(kind.ZoneInsight, "", "east", &system_proto.ZoneInsight{Subscriptions: subs}, nil)
+			p.pass(20 * time.Second)
+		}
+		up := &system_proto.KDSSubscription{Id: "1", ConnectTime: timestamppb.Now()}
+		insight(up)
+		looks = p.looks.Load()
+		insight(&system_proto.KDSSubscription{Id: "1", ConnectTime: up.ConnectTime, Generation: 7})
+		if n := p.looks.Load(); n != looks {
+			t.Errorf("%d looks while a zone is connected as before", n-looks)
+		}
+		insight(&system_proto.KDSSubscription{Id: "1", ConnectTime: up.ConnectTime, DisconnectTime: timestamppb.Now()})
+		if p.looks.Load() == looks {
+			t.Error("no look though a zone is not connected any more")
+		}
+		looks = p.looks.Load()
 		// A hundred changes a second for a minute.
 		for range 60 * 100 {
 			p.put(kind.Zone, "", "east", &system_proto.Zone{}, nil)
