@@ -240,7 +240,7 @@ func (a *API) commitAt(r *http.Request) (*store.Commit, error) {
 	}
 	b, err := a.Store.Read(r.Context(), store.Revision(n)-1, 1)
 	if errors.Is(err, store.ErrCompacted) {
-		return nil, gone("revision %d is no longer kept", n)
+		return nil, gone("revision %d is no longer kept; GET /history lists those that are", n)
 	}
 	if err != nil {
 		return nil, err

@@ -309,7 +309,7 @@ func (k kumactl) tokens(want map[string]int) {
 func TestKumactlExportsEverything(t *testing.T) {
 	w := newWorld(t, standalone)
 	var objects []*resource.Object
-	for i := range defaultPage + 1 {
+	for i := range maxPage + 1 {
 		objects = append(objects, w.object(kind.Dataplane, "default", fmt.Sprintf("web-%d", i), dataplaneBody("web", nil)))
 	}
 	w.write(objects...)

@@ -77,10 +77,14 @@ func TestManySlowAndIdleClients(t *testing.T) {
 	slices.Sort(took)
 	p99 := took[len(took)*99/100]
 	t.Logf("p99 %s, the server grew by %d MB from %d MB", p99, grown>>20, before>>20)
-	if p99 > 500*time.Millisecond { // 200 ms on a machine that does nothing else
+	limit := 200 * time.Millisecond
+	if raceFactor > 1 { // what the detector costs is not the server's
+		limit = 500 * time.Millisecond
+	}
+	if p99 > limit {
 		t.Errorf("p99 is %s", p99)
 	}
-	if grown > raceFactor*200<<20 {
+	if grown >= raceFactor*200<<20 {
 		t.Errorf("the server grew by %d MB", grown>>20)
 	}
 }

@@ -78,7 +78,7 @@ func (a *API) revisionAt(ctx context.Context, parameter, text string, head store
 	}
 	rev, err := store.LastBefore(ctx, a.Store, floor, head, t)
 	if err == nil && rev == floor && floor > 0 {
-		return 0, gone("%s: the history begins after %s, with revision %d", parameter, text, floor+1)
+		return 0, gone("%s: the history begins after %s, with revision %d; ask for that one or a later one", parameter, text, floor+1)
 	}
 	return rev, err
 }
@@ -152,7 +152,7 @@ func (a *API) reconstruct(ctx context.Context, now rows, rev store.Revision, typ
 	for _, id := range missing {
 		rec := before[id]
 		if rec == nil {
-			return nil, gone("a resource of type %s changed after revision %d, and what it was before is no longer kept", id.Type, rev)
+			return nil, gone("a resource of type %s changed after revision %d, and what it was before is no longer kept; ask for a later revision, or without at for what it is now", id.Type, rev)
 		}
 		o, err := rec.Object(a.Kinds)
 		if err != nil {

@@ -16,6 +16,9 @@ import (
 const (
 	defaultPage = 100
 	maxPage     = 1000
+	// kumactlPage is what kumactl gets that asks for no size: its export never asks
+	// for a second page, and what is missing there would be lost.
+	kumactlPage = 10_000
 )
 
 // page is which part of a list is asked for.

@@ -147,7 +147,7 @@ func (a *API) answerPage(w http.ResponseWriter, r *http.Request, s rows, k *reso
 	q := r.URL.Query()
 	p, err := parsePage(q)
 	if q.Get("size") == "" && fromKumactl(r) {
-		p.size = maxPage // its export never asks for a second page
+		p.size = kumactlPage
 	}
 	if err != nil {
 		return err

@@ -115,7 +115,7 @@ func (a *API) undos(r *http.Request, c *store.Commit) ([]undo, []skippedBody, er
 		if !created(c, ch) {
 			rec := before[ch.ID]
 			if rec == nil {
-				return nil, nil, gone("what %s was before revision %d is no longer kept", ch.ID, c.Revision)
+				return nil, nil, gone("what %s was before revision %d is no longer kept, so that it cannot be brought back; write it as it should be (atollctl apply) or remove it (atollctl delete)", ch.ID, c.Revision)
 			}
 			if u.before, err = rec.Object(a.Kinds); err != nil {
 				return nil, nil, err
