@@ -154,7 +154,7 @@ func startMesh(ctx context.Context, t *testing.T) *meshUnderTest {
 	return m
 }
 
-func (m *meshUnderTest) Open(_ context.Context, node *core.Node) (xds.Session, error) {
+func (m *meshUnderTest) Open(_ context.Context, node *core.Node, _ bool) (xds.Session, error) {
 	_, name, _ := strings.Cut(node.GetId(), ".")
 	s := &session{Proxy: m.e.Attach(dataplane(name)), m: m}
 	m.mu.Lock()

@@ -66,7 +66,7 @@ func observe(p *pass, secure *securing, svc *resource.Object) *resource.Object {
 		if connected(p, id) {
 			n.Connected++
 		}
-		if servesAll(kind.NetworkingOf(dp), spec.Ports) {
+		if servesAll(kind.NetworkingOf(dp), spec.Ports) && !p.now.Topology().Starting(id) {
 			n.Healthy++
 		}
 	}

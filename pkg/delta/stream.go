@@ -197,6 +197,9 @@ func (s *Stream) Asked(i int) bool { return s.types[i].asked }
 // InStep reports whether the peer was sent all that is wanted of the i-th type.
 func (s *Stream) InStep(i int) bool { return s.types[i].settled && s.types[i].inStep() }
 
+// Unanswered returns how many responses of the i-th type have no answer yet.
+func (s *Stream) Unanswered(i int) int { return len(s.types[i].inflight) }
+
 // Degraded reports whether a phase, at the last Next, waited in vain for
 // acknowledgements, so that removals are held back.
 func (s *Stream) Degraded() bool { return s.degraded }

@@ -212,7 +212,7 @@ func (z *zone) open(name, text, token string) (*session, error) {
 	if token != "" {
 		ctx = metadata.NewIncomingContext(ctx, metadata.Pairs("authorization", token))
 	}
-	s, err := z.proxies.Open(ctx, node(z.t, name, text))
+	s, err := z.proxies.Open(ctx, node(z.t, name, text), false)
 	if err != nil {
 		return nil, err
 	}

@@ -172,7 +172,7 @@ func insightMetadata(n *core.Node) *structpb.Struct {
 	if m == nil {
 		return nil
 	}
-	m = kind.WithRejections(m, nil) // those are not the agent's to state
+	m = kind.WithStarting(kind.WithRejections(m, nil), false) // those are not the agent's to state
 	out := &structpb.Struct{Fields: make(map[string]*structpb.Value, len(m.Fields))}
 	for k, v := range m.Fields {
 		if k == keyResource {

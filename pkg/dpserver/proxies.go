@@ -10,7 +10,9 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	meshproto "github.com/atoll-mesh/atoll/api/kuma/mesh/v1alpha1"
 	"github.com/atoll-mesh/atoll/pkg/auth"
+	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/resource"
 	"github.com/atoll-mesh/atoll/pkg/xds"
 )
@@ -42,8 +44,10 @@ func newProxies(s *Server) *proxies {
 }
 
 // Open admits a stream by its first request: who it is, whether it may be that,
-// and its Dataplane. The former stream of the same proxy, if any, ends.
-func (ps *proxies) Open(ctx context.Context, node *core.Node) (xds.Session, error) {
+// and its Dataplane. The former stream of the same proxy, if any, ends. An Envoy
+// that has nothing yet is starting, until it says otherwise, on this stream or
+// another.
+func (ps *proxies) Open(ctx context.Context, node *core.Node, returns bool) (xds.Session, error) {
 	p, err := parseNode(node)
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
@@ -55,7 +59,7 @@ func (ps *proxies) Open(ctx context.Context, node *core.Node) (xds.Session, erro
 	if err := ps.enter(ctx, p.ID); err != nil {
 		return nil, err
 	}
-	sess := newSession(ps.s, p, func(err error) { xds.End(ctx, err) })
+	sess := newSession(ps.s, p, !returns || ps.s.starting(p.ID), func(err error) { xds.End(ctx, err) })
 	if err := ps.s.admit(ctx, sess, token); err != nil {
 		ps.leaveUnadmitted(p.ID)
 		ps.s.log.Warn("a proxy was refused", "mesh", p.ID.Mesh, "proxy", p.ID.Name, "error", err)
@@ -75,6 +79,12 @@ func (ps *proxies) Open(ctx context.Context, node *core.Node) (xds.Session, erro
 	sess.Exports(sess.exporting)
 	ps.s.writer.changed(sess)
 	return sess, nil
+}
+
+// starting tells whether a proxy was starting when it was last heard of.
+func (s *Server) starting(id resource.ID) bool {
+	o := s.cfg.View.Snapshot().Get(resource.ID{Type: kind.DataplaneInsight, Mesh: id.Mesh, Name: id.Name})
+	return o != nil && kind.Starting(resource.SpecOf[meshproto.DataplaneInsight](o))
 }
 
 // tokenOf returns the token of a stream, empty when it has none.

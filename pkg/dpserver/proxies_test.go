@@ -233,7 +233,7 @@ func TestRefusals(t *testing.T) {
 		}
 		n := node(t, "a", strings.ReplaceAll(dataplaneJSON("a", "192.0.2.1"), `"shop"`, `"shup"`))
 		n.Id = "shup.a"
-		if _, err := z.proxies.Open(t.Context(), n); status.Code(err) != codes.FailedPrecondition {
+		if _, err := z.proxies.Open(t.Context(), n, false); status.Code(err) != codes.FailedPrecondition {
 			t.Errorf("unknown mesh: %v", err)
 		}
 	})

@@ -189,6 +189,7 @@ func TestEnvoyThroughTheLifeOfItsControlPlane(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	first.until("an endpoint", func() bool { return first.callable() == 1 })
 	ready := agent.WaitConfig{
 		URL:     fmt.Sprintf("http://%s:%d/ready", address, c.ReadinessPort),
 		Timeout: 10 * time.Second, CheckFrequency: 10 * time.Millisecond, RequestTimeout: time.Second,
@@ -211,7 +212,12 @@ func TestEnvoyThroughTheLifeOfItsControlPlane(t *testing.T) {
 	}
 
 	second := serve(t, st, "cp-2", first.address, cert, key)
-	second.until("the proxy is back", func() bool { return kind.DataplaneOnline(second.insight("cart-1")) })
+	second.until("the proxy is back", func() bool {
+		if n := second.callable(); n == 0 {
+			t.Error("no endpoints while the proxy comes back to another control plane")
+		}
+		return kind.DataplaneOnline(second.insight("cart-1"))
+	})
 	subs := second.insight("cart-1").Subscriptions
 	if len(subs) != 2 || subs[1].ControlPlaneInstanceId != "cp-2" {
 		t.Errorf("subscriptions %v", subs)

@@ -35,6 +35,7 @@ type session struct {
 	proof        *compile.Proof // nil: it has no certificate, or none yet
 	exports      *meshproto.DataplaneInsight_OpenTelemetry
 	metadata     *structpb.Struct
+	starting     bool // its Envoy had nothing, and does not listen yet
 }
 
 // Status is how a connected proxy is doing.
@@ -44,7 +45,7 @@ type Status struct {
 	Report    xds.Report
 }
 
-func newSession(s *Server, p Proxy, end func(error)) *session {
+func newSession(s *Server, p Proxy, starting bool, end func(error)) *session {
 	v := p.Version
 	if v.KumaDp != nil {
 		v.KumaDp.KumaCpCompatible = compatible(s.cfg.Version, v.KumaDp.Version)
@@ -52,7 +53,7 @@ func newSession(s *Server, p Proxy, end func(error)) *session {
 	_, brought := p.Node.GetMetadata().GetFields()[keyResource]
 	now := timestamppb.Now()
 	return &session{
-		s: s, proxy: p, brought: brought, end: end,
+		s: s, proxy: p, brought: brought, starting: starting, end: end,
 		metadata: insightMetadata(p.Node),
 		subscription: &meshproto.DiscoverySubscription{
 			Id:                     uuid.NewString(),
@@ -70,7 +71,7 @@ func (s *session) replace() {
 }
 
 // Delivered takes note of what the proxy was sent and what it answered. Only its
-// first acknowledgement, its rejections and their end are written down; the
+// first acknowledgement, that it listens, its rejections and their end are written down; the
 // numbers in between go with the next of these.
 func (s *session) Delivered(r xds.Report) {
 	r.Rejections = sorted(r.Rejections)
@@ -84,6 +85,8 @@ func (s *session) Delivered(r xds.Report) {
 			s.clean = r.Revision
 		}
 	}
+	listens := s.starting && r.Listening
+	s.starting = s.starting && !listens
 	s.mu.Unlock()
 	first := before.Revision == 0 && r.Revision != 0
 	refused := rejected(r) > rejected(before)
@@ -98,6 +101,9 @@ func (s *session) Delivered(r xds.Report) {
 		s.s.blame.about(s)
 	} else if first || refused || other {
 		s.s.writer.changed(s)
+	}
+	if listens {
+		s.s.writer.changed(s) // nothing more, where it is to be written already
 	}
 }
 
@@ -150,7 +156,7 @@ func (s *session) describe() *meshproto.DiscoverySubscription {
 func (s *session) described() *structpb.Struct {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return kind.WithRejections(s.metadata, s.rejections)
+	return kind.WithStarting(kind.WithRejections(s.metadata, s.rejections), s.starting)
 }
 
 func rejected(r xds.Report) (n uint64) {

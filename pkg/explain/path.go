@@ -289,6 +289,8 @@ func (w *walk) noMembers(st *Step, d *topology.Destination, section string) {
 		switch net := kind.NetworkingOf(dp); {
 		case dp.Labels[resource.LabelDraining] == "true":
 			st.detail("%s is about to stop", id.Name)
+		case w.s.Topology().Starting(id):
+			st.detail("the Envoy of %s is starting and does not listen yet", id.Name)
 		case !slices.ContainsFunc(net.GetInbound(), kind.InboundReady):
 			st.detail("no inbound of %s is ready", id.Name)
 		default:

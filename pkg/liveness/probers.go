@@ -178,7 +178,8 @@ func (p *pass) ofSelf(own []Address) *kind.ZoneLinkSpec {
 	ready, meshes := map[string]bool{}, map[string]bool{}
 	for id, ingress := range p.proxies {
 		o := p.s.Get(id)
-		if ingress && o != nil && o.Labels[resource.LabelDraining] == "" && kind.DataplaneOnline(p.insight(id)) {
+		insight := p.insight(id)
+		if ingress && o != nil && o.Labels[resource.LabelDraining] == "" && kind.DataplaneOnline(insight) && !kind.Starting(insight) {
 			ready[id.Mesh] = true
 		}
 	}

@@ -13,7 +13,7 @@ import (
 // readTypes are the types that rows are derived from.
 var readTypes = []resource.Type{
 	kind.Dataplane, kind.MeshService, kind.MeshMultiZoneService, kind.MeshExternalService, kind.MeshZoneAddress, kind.MeshIdentity,
-	kind.ZoneLink, kind.ZoneTraffic,
+	kind.ZoneLink, kind.ZoneTraffic, kind.DataplaneInsight,
 }
 
 // FromScratch derives everything from src.
@@ -54,7 +54,13 @@ func Derive(prev *State, src Source, touched []resource.ID) (*State, []Changed) 
 	for _, id := range byType[kind.MeshMultiZoneService] {
 		d.multiZoneService(id, src.Get(id))
 	}
-	for _, id := range byType[kind.Dataplane] {
+	proxies := byType[kind.Dataplane]
+	for _, id := range byType[kind.DataplaneInsight] {
+		if dataplane, changed := d.insight(id, src.Get(id)); changed {
+			proxies = append(proxies, dataplane)
+		}
+	}
+	for _, id := range proxies {
 		o := src.Get(id)
 		d.dataplane(id, o)
 		d.zoneExit(id, o)
@@ -109,6 +115,7 @@ func Derive(prev *State, src Source, touched []resource.ID) (*State, []Changed) 
 // endpointsOnly are types that matter to endpoints and nothing else.
 var endpointsOnly = map[resource.Type]bool{
 	kind.Dataplane: true, kind.MeshZoneAddress: true, kind.MeshIdentity: true, kind.ZoneLink: true, kind.ZoneTraffic: true,
+	kind.DataplaneInsight: true,
 }
 
 func compareChanged(a, b Changed) int {
@@ -147,7 +154,7 @@ func (d *derivation) dataplane(id resource.ID, o *resource.Object) {
 	old, _ := d.proxies.Get(key)
 	var row *proxy
 	if o != nil {
-		row = proxyOf(d.site, o)
+		row = proxyOf(d.site, o, d.starting.Contains(key))
 	}
 	if old == nil && row == nil || old != nil && row != nil && old.equal(row) {
 		return

@@ -19,7 +19,7 @@ type exit struct {
 }
 
 // exitOf makes the row of a Dataplane; nil when it is no egress.
-func exitOf(o *resource.Object) *exit {
+func exitOf(o *resource.Object, starting bool) *exit {
 	var x *exit
 	for _, l := range kind.NetworkingOf(o).GetListeners() {
 		if l.GetType() != mesh_proto.Dataplane_Networking_Listener_ZoneEgress {
@@ -29,7 +29,7 @@ func exitOf(o *resource.Object) *exit {
 			x = &exit{id: o.ID}
 		}
 		addr, err := netip.ParseAddr(l.GetAddress())
-		if err != nil || o.Labels[resource.LabelDraining] == "true" || l.GetState() != mesh_proto.Dataplane_Networking_Listener_Ready {
+		if err != nil || starting || o.Labels[resource.LabelDraining] == "true" || l.GetState() != mesh_proto.Dataplane_Networking_Listener_Ready {
 			continue
 		}
 		x.endpoints = append(x.endpoints, Endpoint{Address: addr.String(), Port: l.GetPort(), Weight: 1, Proxy: o.ID})
@@ -47,7 +47,7 @@ func (d *derivation) zoneExit(id resource.ID, o *resource.Object) {
 	old, _ := d.exits.Get(key)
 	var row *exit
 	if o != nil {
-		row = exitOf(o)
+		row = exitOf(o, d.starting.Contains(key))
 	}
 	switch {
 	case old == nil && row == nil, old != nil && row != nil && old.equal(row):

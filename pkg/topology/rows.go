@@ -165,7 +165,7 @@ func (i *inbound) serves(t target) bool {
 const labelProtocol = "kuma.io/protocol"
 
 // proxyOf makes the row of a Dataplane; nil when services cannot select it.
-func proxyOf(site resource.Site, o *resource.Object) *proxy {
+func proxyOf(site resource.Site, o *resource.Object, starting bool) *proxy {
 	n := kind.NetworkingOf(o)
 	if !kind.ServesInbounds(n) {
 		return nil
@@ -180,7 +180,7 @@ func proxyOf(site resource.Site, o *resource.Object) *proxy {
 	for _, in := range n.GetInbound() {
 		// Envoy takes no names for endpoints, and refuses all of a response for one.
 		addr, err := netip.ParseAddr(kind.InboundAddress(n, in))
-		if err != nil || draining || !kind.InboundReady(in) || in.GetPort() == kind.ServicelessPort {
+		if err != nil || draining || starting || !kind.InboundReady(in) || in.GetPort() == kind.ServicelessPort {
 			continue
 		}
 		protocol := kind.NormalProtocol(in.GetProtocol())

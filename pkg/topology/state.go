@@ -23,6 +23,7 @@ type State struct {
 	joins        *btree.Map[string, *join]        // by rowKey
 	entrances    *btree.Map[string, *entrance]    // by rowKey
 	exits        *btree.Map[string, *exit]        // by rowKey
+	starting     *btree.Set[string]               // by rowKey; Dataplanes whose Envoys do not listen yet
 	secured      *btree.Set[string]               // meshes with a MeshIdentity
 	byLabel      index                            // destinations by each of their labels
 	selecting    index                            // services by one pair of their selector
@@ -46,6 +47,7 @@ func Empty(site resource.Site) *State {
 		joins:        &btree.Map[string, *join]{},
 		entrances:    &btree.Map[string, *entrance]{},
 		exits:        &btree.Map[string, *exit]{},
+		starting:     &btree.Set[string]{},
 		secured:      &btree.Set[string]{},
 		byLabel:      newIndex(),
 		selecting:    newIndex(),
@@ -69,6 +71,7 @@ func (s *State) fork() *State {
 		joins:        s.joins.Copy(),
 		entrances:    s.entrances.Copy(),
 		exits:        s.exits.Copy(),
+		starting:     s.starting.Copy(),
 		secured:      s.secured.Copy(),
 		byLabel:      s.byLabel.fork(),
 		selecting:    s.selecting.fork(),

@@ -107,7 +107,7 @@ func oracleOfZones(w world, out map[resource.ID][]string) {
 		for dp := range w.List(kind.Dataplane, o.Mesh) {
 			for _, l := range kind.NetworkingOf(dp).GetListeners() {
 				_, err := netip.ParseAddr(l.GetAddress())
-				if e := fmt.Sprintf("%s:%d  %s ", l.GetAddress(), l.GetPort(), dp.Name); err == nil && egress(l) &&
+				if e := fmt.Sprintf("%s:%d  %s ", l.GetAddress(), l.GetPort(), dp.Name); err == nil && egress(l) && !starting(w, dp) &&
 					l.GetState() == mesh_proto.Dataplane_Networking_Listener_Ready && !slices.Contains(list, e) {
 					list = append(list, e)
 				}

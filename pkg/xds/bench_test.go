@@ -179,7 +179,7 @@ type one struct {
 	changed chan struct{}
 }
 
-func (m *many) Open(context.Context, *core.Node) (Session, error) {
+func (m *many) Open(context.Context, *core.Node, bool) (Session, error) {
 	o := &one{m, make(chan struct{}, 1)}
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -53,7 +53,7 @@ func newMesh(t *testing.T, set *xds.Set) (m *mesh, port int) {
 	return m, l.Addr().(*net.TCPAddr).Port
 }
 
-func (m *mesh) Open(context.Context, *core.Node) (xds.Session, error) { return m, nil }
+func (m *mesh) Open(context.Context, *core.Node, bool) (xds.Session, error) { return m, nil }
 
 func (m *mesh) Set() *xds.Set            { return m.set.Load() }
 func (m *mesh) Changed() <-chan struct{} { return m.changed }

@@ -20,11 +20,12 @@ type Source interface {
 // Handler decides who may open a stream and what is served on it.
 type Handler interface {
 	// Open is called with the first request of a stream: it authenticates the
-	// peer (metadata and addresses are in ctx) and attaches the proxy. Its error
+	// peer (metadata and addresses are in ctx) and attaches the proxy. returns says
+	// that the peer had another stream before and has what it got there. An error
 	// ends the stream; one that is no gRPC status becomes PermissionDenied. ctx
 	// ends with the stream; End ends it earlier, for instance because the same
 	// proxy opened another one.
-	Open(ctx context.Context, node *core.Node) (Session, error)
+	Open(ctx context.Context, node *core.Node, returns bool) (Session, error)
 }
 
 // Session is one stream of a proxy. The server calls its methods from one
@@ -45,6 +46,9 @@ type Report struct {
 	// answered with an acknowledgement, but for Rejections. 0: none yet.
 	Revision uint64
 	Types    [NumTypes]Counters
+	// Listening says that the proxy once acknowledged the listeners that it should
+	// have, with their routes and secrets: it has opened their ports.
+	Listening bool
 	// Rejections are the resources that the proxy refused and that are still
 	// wanted as they are. Receivers do not change the slice.
 	Rejections []Rejection

@@ -65,7 +65,7 @@ func (s *Server) DeltaAggregatedResources(gs grpc.BidiStreamingServer[discovery.
 	}
 	ctx, cancel := context.WithCancelCause(gs.Context())
 	defer cancel(nil)
-	session, err := s.handler.Open(context.WithValue(ctx, streamKey{}, cancel), first.GetNode())
+	session, err := s.handler.Open(context.WithValue(ctx, streamKey{}, cancel), first.GetNode(), len(first.GetInitialResourceVersions()) > 0)
 	if err != nil {
 		return asStatus(err, codes.PermissionDenied)
 	}
@@ -82,10 +82,11 @@ func (s *Server) DeltaAggregatedResources(gs grpc.BidiStreamingServer[discovery.
 // stream connects one gRPC stream to its state. All but receive runs in one
 // goroutine.
 type stream struct {
-	gs      grpc.BidiStreamingServer[discovery.DeltaDiscoveryRequest, discovery.DeltaDiscoveryResponse]
-	session Session
-	state   *delta.Stream
-	set     *Set // what state was told
+	gs        grpc.BidiStreamingServer[discovery.DeltaDiscoveryRequest, discovery.DeltaDiscoveryResponse]
+	session   Session
+	state     *delta.Stream
+	set       *Set // what state was told
+	listening bool
 }
 
 // run returns nil when the peer ended the stream.
@@ -185,7 +186,8 @@ func (st *stream) update() {
 }
 
 func (st *stream) report() Report {
-	r := Report{Revision: st.state.Delivered(), Degraded: st.state.Degraded()}
+	st.listening = st.listening || st.listens()
+	r := Report{Revision: st.state.Delivered(), Degraded: st.state.Degraded(), Listening: st.listening}
 	for t := range NumTypes {
 		r.Types[t] = Counters(st.state.Counters(int(t)))
 	}
@@ -195,6 +197,20 @@ func (st *stream) report() Report {
 		}
 	}
 	return r
+}
+
+// listens tells whether the proxy has its listeners and what they wait for. It
+// asks for their routes and secrets before it acknowledges them.
+func (st *stream) listens() bool {
+	if st.state.Counters(int(Listeners)).Acked == 0 {
+		return false
+	}
+	for _, t := range []Type{Listeners, Routes, Secrets} {
+		if i := int(t); st.state.Asked(i) && (!st.state.InStep(i) || st.state.Unanswered(i) > 0) {
+			return false
+		}
+	}
+	return true
 }
 
 // receive hands on requests until the stream ends.

@@ -42,7 +42,7 @@ func newProxy(set *Set) *proxy {
 	return p
 }
 
-func (p *proxy) Open(ctx context.Context, node *core.Node) (Session, error) {
+func (p *proxy) Open(ctx context.Context, node *core.Node, _ bool) (Session, error) {
 	if node.GetId() == "intruder" {
 		return nil, fmt.Errorf("node %q: not in this mesh", node.GetId())
 	}

@@ -247,8 +247,8 @@ func (f *fault) judge(s *summary, v variant, l lengths) (wrong []string) {
 	if s.failed > may {
 		add("%d requests failed, and at most %d may", s.failed, may)
 	}
-	late := 0 // while it comes back, who may be tried again loses nothing
-	if v.bare {
+	late := 0 // while it comes back nothing is lost, also without retries
+	if v.bare && f.hang {
 		late = int(math.Ceil(failures * perSecond * seconds / 1000))
 	}
 	if s.laterX > late {

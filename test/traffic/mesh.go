@@ -96,7 +96,7 @@ func Start(t testing.TB) *Mesh {
 }
 
 // Open implements xds.Handler.
-func (m *Mesh) Open(_ context.Context, node *core.Node) (xds.Session, error) {
+func (m *Mesh) Open(_ context.Context, node *core.Node, _ bool) (xds.Session, error) {
 	_, name, _ := strings.Cut(node.GetId(), ".")
 	id := resource.ID{Type: kind.Dataplane, Mesh: "default", Name: name}
 	m.mu.Lock()
