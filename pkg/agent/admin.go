@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/atoll-mesh/atoll/pkg/agent/dynamic"
 )
 
 // admin is Envoy's own administration interface.
@@ -20,6 +22,14 @@ type admin struct {
 	client           *http.Client
 	pid              atomic.Int64 // of the Envoy that runs, or ran last
 	log              *slog.Logger
+	told             *dynamic.Source // nil: nobody reads what the agent is told
+}
+
+// push has what the agent is told looked at; see dynamic.Source.
+func (a *admin) push(on bool) {
+	if a.told != nil {
+		a.told.Push(on)
+	}
 }
 
 // adminTimeout bounds one call; they are answered from memory.

@@ -25,6 +25,10 @@ const questionProtocol = "atoll-questions"
 // only: none of them changes anything.
 var askable = map[string]bool{"/config_dump": true, "/stats": true, "/clusters": true}
 
+// configurationPath is asked for, with POST, when there is something new in what
+// this agent is told through Envoy. tells=true promises to do so each time.
+const configurationPath = "/configuration"
+
 const (
 	maxAnswer    = 64 << 20
 	reconnectMin = time.Second
@@ -91,6 +95,7 @@ func (c *Config) answerOnce(ctx context.Context, a *admin, r *bootstrapRequest, 
 	}
 	stop := context.AfterFunc(ctx, func() { resp.Body.Close() })
 	defer stop()
+	defer a.push(false)
 	in := bufio.NewReader(conn)
 	for {
 		question, err := http.ReadRequest(in)
@@ -108,6 +113,10 @@ func (c *Config) answerOnce(ctx context.Context, a *admin, r *bootstrapRequest, 
 func (a *admin) answer(ctx context.Context, question *http.Request) *http.Response {
 	if question.Method == http.MethodPost && question.URL.Path == hangUpPath {
 		return a.answerHangUp(ctx, question)
+	}
+	if question.Method == http.MethodPost && question.URL.Path == configurationPath {
+		a.push(question.URL.Query().Get("tells") == "true")
+		return textResponse(http.StatusOK, "")
 	}
 	if question.Method != http.MethodGet || !askable[question.URL.Path] {
 		return textResponse(http.StatusForbidden, "only GET of /config_dump, /stats and /clusters is answered")

@@ -56,6 +56,8 @@ func TestQuestions(t *testing.T) {
 		{"POST", "/stats", "", 403},
 		{"GET", "/quitquitquit", "", 403},
 		{"GET", "/clusters", "GET /clusters", 200},
+		{"POST", "/configuration?tells=true", "", 200},
+		{"GET", "/configuration", "", 403},
 	} {
 		io.WriteString(conn, tc.method+" "+tc.path+" HTTP/1.1\r\nHost: envoy\r\n\r\n")
 		resp, err := http.ReadResponse(in, nil)

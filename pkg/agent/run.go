@@ -100,10 +100,11 @@ func Run(ctx context.Context, c Config, signals <-chan os.Signal, io Streams) er
 	// For as long as Envoy runs, and not only until it is told to stop.
 	answering, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
-	background.Go(func() { c.answerQuestions(answering, a, request, ca) })
-	background.Go(func() { c.probeZones(answering, request, ca) })
 	own := prometheus.NewRegistry()
 	told := c.told(request, a)
+	a.told = told
+	background.Go(func() { c.answerQuestions(answering, a, request, ca) })
+	background.Go(func() { c.probeZones(answering, request, ca) })
 	watched := c.openTelemetry(request, a, answer.Sidecar.Networking.Address, own, told)
 	background.Go(func() { watched.run(answering) })
 	defer background.Wait()

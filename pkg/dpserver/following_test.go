@@ -30,7 +30,7 @@ func TestFollowing(t *testing.T) {
 		z = newZone(t, func(c *Config) {
 			c.Compiled = func() store.Revision { return store.Revision(compiled.Load()) }
 			c.Attach = func(info compile.ProxyInfo) Attachment {
-				g := &given{attachment: &attachment{z, info.ID}}
+				g := &given{attachment: &attachment{z: z, id: info.ID}}
 				sets[info.ID.Name] = g
 				return g
 			}

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -61,13 +62,14 @@ func (c *counting) Write(ctx context.Context, ops ...store.Op) (store.Revision, 
 	return c.Store.Write(ctx, ops...)
 }
 
-// attachment has nothing to send.
+// attachment has what is stored in set to send, if anything.
 type attachment struct {
-	z  *zone
-	id resource.ID
+	z   *zone
+	id  resource.ID
+	set atomic.Pointer[xds.Set]
 }
 
-func (a *attachment) Set() *xds.Set            { return nil }
+func (a *attachment) Set() *xds.Set            { return a.set.Load() }
 func (a *attachment) Changed() <-chan struct{} { return nil }
 func (a *attachment) Prove(fn func(*compile.Proof)) {
 	a.z.mu.Lock()
@@ -106,7 +108,7 @@ func newZone(t *testing.T, change func(*Config)) *zone {
 			z.mu.Lock()
 			defer z.mu.Unlock()
 			z.attached[i.ID]++
-			return &attachment{z, i.ID}
+			return &attachment{z: z, id: i.ID}
 		},
 		Bootstrap: BootstrapParams{XDSPort: 5678},
 	}

@@ -174,6 +174,7 @@ func (ps *proxies) left(s *session) {
 		return // replaced by a newer stream
 	}
 	st.current = nil
+	ps.s.tellAgent(id, ps.s.questions.get(id)) // its Envoy may go to another replica
 	if s.brought && !ps.stopping {
 		ps.scheduleRemoval(id, st, ps.s.cfg.DeregistrationDelay)
 	}

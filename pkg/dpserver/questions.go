@@ -102,6 +102,9 @@ func (s *Server) serveQuestions(w http.ResponseWriter, r *http.Request) {
 		// It may not have been connected when that was decided.
 		s.hangUp(r.Context(), map[resource.ID]*channel{id: c}, gone)
 	}
+	if s.tells(id) {
+		s.tellAgent(id, c)
+	}
 	c.read(buffered.Reader)
 	s.questions.remove(id, c)
 }

@@ -35,7 +35,8 @@ type session struct {
 	proof        *compile.Proof // nil: it has no certificate, or none yet
 	exports      *meshproto.DataplaneInsight_OpenTelemetry
 	metadata     *structpb.Struct
-	starting     bool // its Envoy had nothing, and does not listen yet
+	starting     bool    // its Envoy had nothing, and does not listen yet
+	told         *string // version of what the agent is told; nil: its Envoy has nothing yet
 }
 
 // Status is how a connected proxy is doing.
@@ -88,6 +89,9 @@ func (s *session) Delivered(r xds.Report) {
 	listens := s.starting && r.Listening
 	s.starting = s.starting && !listens
 	s.mu.Unlock()
+	if s.newTold() {
+		s.s.tellAgent(s.proxy.ID, s.s.questions.get(s.proxy.ID))
+	}
 	first := before.Revision == 0 && r.Revision != 0
 	refused := rejected(r) > rejected(before)
 	other := !slices.Equal(before.Rejections, r.Rejections)

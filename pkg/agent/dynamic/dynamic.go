@@ -11,11 +11,16 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// DefaultInterval is the time between two looks.
-const DefaultInterval = 250 * time.Millisecond
+// DefaultInterval is the time between two looks where nobody tells when to look.
+const DefaultInterval = time.Second
+
+// settling are the pauses between the looks after somebody said that there is
+// something new: Envoy acknowledges it a moment before it answers with it.
+var settling = []time.Duration{10 * time.Millisecond, 40 * time.Millisecond, 150 * time.Millisecond, 600 * time.Millisecond}
 
 // timeout bounds one look; Envoy answers from memory.
 const timeout = 2 * time.Second
@@ -26,6 +31,8 @@ type Source struct {
 	interval time.Duration
 	log      *slog.Logger
 	parts    []*part // fixed once Run or Refresh is called
+	pushed   atomic.Bool
+	wake     chan struct{} // cap 1
 
 	// Alive tells whether Envoy runs with all of its configuration. When it does
 	// and yet has no such socket, nothing is told any more. Nil: that is never
@@ -53,7 +60,7 @@ func New(socket string, interval time.Duration, log *slog.Logger) *Source {
 	if interval <= 0 {
 		interval = DefaultInterval
 	}
-	return &Source{interval: interval, log: log, client: &http.Client{
+	return &Source{interval: interval, log: log, wake: make(chan struct{}, 1), client: &http.Client{
 		Timeout: timeout,
 		Transport: &http.Transport{
 			MaxIdleConnsPerHost: 1,
@@ -71,17 +78,35 @@ func (s *Source) Watch(path string, apply func([]byte) error) {
 	s.parts = append(s.parts, &part{path: path, apply: apply})
 }
 
+// Push has the source look now. While on, it looks again only when Push is called
+// again, since whoever calls it does so whenever there is something new.
+func (s *Source) Push(on bool) {
+	s.pushed.Store(on)
+	select {
+	case s.wake <- struct{}{}:
+	default: // it will look anyway
+	}
+}
+
 // Run looks until ctx ends.
 func (s *Source) Run(ctx context.Context) {
-	// Envoy does not tell its neighbours that its configuration changed, so the
-	// agent asks: with If-None-Match, which is answered without content.
-	t := time.NewTicker(s.interval)
-	defer t.Stop()
 	defer s.client.CloseIdleConnections()
+	pauses := settling
 	for {
 		s.Refresh(ctx)
+		var again <-chan time.Time
+		if len(pauses) > 0 {
+			again, pauses = time.After(pauses[0]), pauses[1:]
+		} else if !s.pushed.Load() {
+			// Envoy does not tell its neighbours that its configuration changed: with a
+			// control plane that does not either, the agent asks, with If-None-Match,
+			// which is answered without content.
+			again = time.After(s.interval)
+		}
 		select {
-		case <-t.C:
+		case <-again:
+		case <-s.wake:
+			pauses = settling
 		case <-ctx.Done():
 			return
 		}

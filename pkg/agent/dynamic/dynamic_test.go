@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // TestSource follows what is told: something, the same, something else, nothing.
@@ -71,4 +73,49 @@ func TestSource(t *testing.T) {
 	if len(got) != 5 || got[4] != "none" {
 		t.Errorf("told %q after the listener went away", got)
 	}
+}
+
+type answers func() *http.Response
+
+func (f answers) RoundTrip(*http.Request) (*http.Response, error) { return f(), nil }
+
+// TestPush: who is told when to look looks then, a few times, and not in between;
+// who is not looks all the time.
+func TestPush(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		looks := 0
+		s := New("nowhere", time.Second, slog.New(slog.DiscardHandler))
+		s.client.Transport = answers(func() *http.Response {
+			looks++
+			return &http.Response{StatusCode: http.StatusNotFound, Body: http.NoBody}
+		})
+		s.Watch("dns", func([]byte) error { return nil })
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); s.Run(ctx) }()
+		within := func(d time.Duration) int {
+			before := looks
+			time.Sleep(d) // virtual
+			synctest.Wait()
+			return looks - before
+		}
+		if n := within(time.Minute); n < 60 || n > 65 {
+			t.Errorf("%d looks in a minute that nobody tells of", n)
+		}
+		s.Push(true)
+		if n := within(time.Hour); n != 1+len(settling) {
+			t.Errorf("%d looks in an hour after one push", n)
+		}
+		s.Push(true)
+		if n := within(time.Millisecond); n != 1 {
+			t.Errorf("%d looks at once after another", n)
+		}
+		within(time.Minute)
+		s.Push(false)
+		if n := within(time.Minute); n < 60 || n > 66 {
+			t.Errorf("%d looks in a minute after nobody promised any more", n)
+		}
+		cancel()
+		<-done
+	})
 }
