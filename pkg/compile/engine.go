@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/atoll-mesh/atoll/pkg/delta"
 	"github.com/atoll-mesh/atoll/pkg/store"
@@ -28,7 +29,8 @@ type Engine struct {
 
 	// owned
 	proxies map[*Proxy]struct{}
-	after   []func() // to call when the step is done
+	crowd   crowd
+	after   []func() // to call when the step is done and nothing waits
 	state
 }
 
@@ -124,6 +126,11 @@ func (e *Engine) do(f func()) {
 	e.mu.Lock()
 	e.inbox = append(e.inbox, f)
 	e.mu.Unlock()
+	e.look()
+}
+
+// look has Run's goroutine step, soon.
+func (e *Engine) look() {
 	select {
 	case e.wake <- struct{}{}:
 	default: // it will look anyway
@@ -172,11 +179,15 @@ func (e *Engine) step() {
 	e.publish()
 	e.forgetVacated()
 
-	for _, f := range e.after {
-		f()
+	waits := e.waits()
+	e.crowd.waiting(waits, time.Now(), e.look)
+	if !waits {
+		for _, f := range e.after {
+			f()
+		}
+		e.after = empty(e.after)
+		e.revision.Store(uint64(e.snap.Revision()))
 	}
-	e.after = empty(e.after)
-	e.revision.Store(uint64(e.snap.Revision()))
 	e.mu.Lock()
 	close(e.progress)
 	e.progress = make(chan struct{})

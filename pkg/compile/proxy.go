@@ -62,6 +62,7 @@ func (e *Engine) Attach(info ProxyInfo) *Proxy {
 	e.do(func() {
 		p.attached = true
 		e.proxies[p] = struct{}{}
+		e.crowd.came(time.Now())
 		e.mark(&p.unit)
 		e.gauges()
 	})
@@ -291,21 +292,28 @@ func (e *Engine) replaceOwn(p *Proxy, c xds.Changes) {
 }
 
 // publish gives proxies their new layers. Those whose audience is yet to be
-// compiled keep what they have until it is.
+// compiled keep what they have until it is. While endpoints wait, what is given is
+// of the last revision, and given again when they no longer do.
 func (e *Engine) publish() {
+	revision, waits := uint64(e.snap.Revision()), e.waits()
+	if waits {
+		revision = e.revision.Load()
+	}
 	for p := range e.pending {
 		a := p.audience
 		if a == nil || a.layer == nil || a.dirty {
 			continue
 		}
-		delete(e.pending, p)
+		if !waits {
+			delete(e.pending, p)
+		}
 		if len(a.warnings)+len(p.ownWarn)+len(p.certWarn) > 0 || p.warnings.Load() != nil {
 			list := slices.Concat(p.certWarn, p.ownWarn, a.warnings)
 			p.warnings.Store(&list)
 		}
-		if p.early || !p.has(a.layer, p.own, p.certs) {
-			p.early = false
-			e.give(p, uint64(e.snap.Revision()))
+		if p.early && !waits || !p.has(a.layer, p.own, p.certs) {
+			p.early = waits
+			e.give(p, revision)
 		}
 	}
 }
@@ -321,7 +329,7 @@ func (p *Proxy) has(shared, own, certs *xds.Layer) bool {
 // again with the new one when it is true.
 func (e *Engine) publishEarly() {
 	for p := range e.pending {
-		if a := p.audience; a != nil && a.layer != nil && p.own != nil {
+		if a := p.audience; a != nil && a.layer != nil && p.own != nil && !p.has(a.layer, p.own, p.certs) {
 			p.early = true
 			e.give(p, e.revision.Load())
 		}

@@ -2,10 +2,12 @@ package compile
 
 import (
 	"slices"
+	"time"
 
 	"github.com/atoll-mesh/atoll/pkg/delta"
 	"github.com/atoll-mesh/atoll/pkg/envoy"
 	"github.com/atoll-mesh/atoll/pkg/ir"
+	"github.com/atoll-mesh/atoll/pkg/topology"
 	"github.com/atoll-mesh/atoll/pkg/view"
 	"github.com/atoll-mesh/atoll/pkg/xds"
 )
@@ -16,6 +18,7 @@ type row struct {
 	key   rowKey
 	place *ir.Placement
 	load  *delta.Resource
+	from  *topology.Endpoints // of load
 	users map[*audience]struct{}
 }
 
@@ -44,21 +47,24 @@ func (e *Engine) unuse(a *audience, keys []rowKey) {
 	}
 }
 
-// compileRows makes dirty endpoints and puts those that differ into the layers
-// of audiences that are otherwise up to date.
+// compileRows makes dirty endpoints, but for those that wait for a crowd, and puts
+// those that differ into the layers of audiences that are otherwise up to date.
 func (e *Engine) compileRows() {
-	rows := slices.DeleteFunc(e.dirty.rows, func(r *row) bool {
+	ready, wait := e.split(e.dirty.rows, time.Now())
+	rows := slices.DeleteFunc(ready, func(r *row) bool {
 		r.dirty = false
 		return len(r.users) == 0
 	})
 	readers := make([]*view.Reader, len(rows))
 	loads := make([]*delta.Resource, len(rows))
+	from := make([]*topology.Endpoints, len(rows))
 	failed := make([]warnings, len(rows))
 	each(len(rows), func(i int) {
 		k := rows[i].key
 		readers[i] = view.NewReader(e.snap)
 		failed[i].guard(k.cluster, func() {
-			loads[i] = envoy.Load(buildLoad(k.cluster, e.in.Site.Zone, rows[i].place, k.read(readers[i])))
+			from[i] = k.read(readers[i])
+			loads[i] = envoy.Load(buildLoad(k.cluster, e.in.Site.Zone, rows[i].place, from[i]))
 		})
 	})
 	changed := map[*audience]xds.Changes{}
@@ -69,6 +75,7 @@ func (e *Engine) compileRows() {
 			e.bug(failed[i].list)
 			continue
 		}
+		r.from = from[i]
 		if r.load != nil && r.load.Version == loads[i].Version {
 			continue
 		}
@@ -90,5 +97,5 @@ func (e *Engine) compileRows() {
 			}
 		}
 	}
-	e.dirty.rows = empty(e.dirty.rows)
+	e.dirty.rows = append(empty(e.dirty.rows), wait...)
 }

@@ -144,9 +144,14 @@ func served(t testing.TB, p *Proxy, typ xds.Type, name string) (version string, 
 	return r.Version, r.Body.Value
 }
 
-// check compares what every proxy is served with what Build gives.
+// check compares what every proxy is served with what Build gives, once nothing
+// waits for proxies that come.
 func (w *world) check() {
 	w.t.Helper()
+	if w.e.waits() {
+		w.e.crowd.last = time.Time{}
+		w.e.step()
+	}
 	for p := range w.e.proxies {
 		set := p.Set()
 		want, err := Build(w.e.in, w.e.snap, p.info)
