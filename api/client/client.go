@@ -22,6 +22,33 @@ type Client struct{ Send Sender }
 // Option is a parameter of a call. Operations ignore those that they do not have.
 type Option func(query url.Values, header http.Header)
 
+// WithQuery sets parameters that are known by name only, such as those that the
+// address of a list's next page has.
+func WithQuery(values url.Values) Option {
+	return func(query url.Values, _ http.Header) {
+		for name, list := range values {
+			query[name] = list
+		}
+	}
+}
+
+// WithHeader sets headers.
+func WithHeader(values http.Header) Option {
+	return func(_ url.Values, header http.Header) {
+		for name, list := range values {
+			header[name] = list
+		}
+	}
+}
+
+// List is one page of a list whose items are left as they came.
+type List struct {
+	Total int64             `json:"total"`
+	Items []json.RawMessage `json:"items"`
+	// Next is the address of the next page; nil: there is none.
+	Next *string `json:"next"`
+}
+
 // call makes a call and decodes its answer.
 func call[T any](ctx context.Context, c *Client, method, path string, body any, options []Option) (T, error) {
 	var answer T
@@ -43,8 +70,12 @@ func call[T any](ctx context.Context, c *Client, method, path string, body any, 
 	if err != nil {
 		return answer, err
 	}
-	if text, ok := any(&answer).(*string); ok {
-		*text = string(b)
+	switch as := any(&answer).(type) {
+	case *string:
+		*as = string(b)
+		return answer, nil
+	case *json.RawMessage: // whatever it is
+		*as = b
 		return answer, nil
 	}
 	if err := json.Unmarshal(b, &answer); err != nil {

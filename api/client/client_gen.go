@@ -190,11 +190,11 @@ func (c *Client) GetDataplanesItsOverview(ctx context.Context, options ...Option
 	return call[GetDataplanesItsOverviewAnswer](ctx, c, "GET", "/dataplanes/_overview", nil, options)
 }
 
-// GetEvents: GET /events
+// GetEvents: Changes as they happen, as server-sent events. Each has its revision as the id.
 //
 // GET /events
-func (c *Client) GetEvents(ctx context.Context, options ...Option) (json.RawMessage, error) {
-	return call[json.RawMessage](ctx, c, "GET", "/events", nil, options)
+func (c *Client) GetEvents(ctx context.Context, options ...Option) (string, error) {
+	return call[string](ctx, c, "GET", "/events", nil, options)
 }
 
 // GetFailoverGapsAnswerItemsItem is a document of the API, or part of one.
@@ -489,25 +489,88 @@ func (c *Client) DeleteGlobalsecretsName(ctx context.Context, name string, optio
 	return call[WriteResult](ctx, c, "DELETE", fill("/globalsecrets/{name}", name), nil, options)
 }
 
-// GetHistory: GET /history
+// GetHistoryAnswerItemsItem is a document of the API, or part of one.
+type GetHistoryAnswerItemsItem struct {
+	Author    string    `json:"author"`
+	Mesh      *string   `json:"mesh,omitzero"`
+	Name      string    `json:"name"`
+	Operation string    `json:"operation"`
+	Revision  int64     `json:"revision"`
+	Time      time.Time `json:"time"`
+	Type      string    `json:"type"`
+}
+
+// GetHistoryAnswer is a document of the API, or part of one.
+type GetHistoryAnswer struct {
+	Items []GetHistoryAnswerItemsItem `json:"items"`
+	Next  json.RawMessage             `json:"next"`
+}
+
+// GetHistory: Changes, the newest first.
 //
 // GET /history
-func (c *Client) GetHistory(ctx context.Context, options ...Option) (json.RawMessage, error) {
-	return call[json.RawMessage](ctx, c, "GET", "/history", nil, options)
+func (c *Client) GetHistory(ctx context.Context, options ...Option) (GetHistoryAnswer, error) {
+	return call[GetHistoryAnswer](ctx, c, "GET", "/history", nil, options)
 }
 
-// GetHistoryRevision: GET /history/{revision}
+// GetHistoryRevisionAnswerChangesItem is a document of the API, or part of one.
+type GetHistoryRevisionAnswerChangesItem struct {
+	After       json.RawMessage `json:"after,omitzero"`
+	Author      string          `json:"author"`
+	Before      json.RawMessage `json:"before,omitzero"`
+	BeforeKnown bool            `json:"beforeKnown"`
+	Diff        json.RawMessage `json:"diff,omitzero"`
+	Hidden      *bool           `json:"hidden,omitzero"`
+	Mesh        *string         `json:"mesh,omitzero"`
+	Name        string          `json:"name"`
+	Operation   string          `json:"operation"`
+	Revision    int64           `json:"revision"`
+	Type        string          `json:"type"`
+}
+
+// GetHistoryRevisionAnswer is a document of the API, or part of one.
+type GetHistoryRevisionAnswer struct {
+	Changes  []GetHistoryRevisionAnswerChangesItem `json:"changes"`
+	Revision int64                                 `json:"revision"`
+	Time     time.Time                             `json:"time"`
+}
+
+// GetHistoryRevision: What one revision changed.
 //
 // GET /history/{revision}
-func (c *Client) GetHistoryRevision(ctx context.Context, revision string, options ...Option) (json.RawMessage, error) {
-	return call[json.RawMessage](ctx, c, "GET", fill("/history/{revision}", revision), nil, options)
+func (c *Client) GetHistoryRevision(ctx context.Context, revision string, options ...Option) (GetHistoryRevisionAnswer, error) {
+	return call[GetHistoryRevisionAnswer](ctx, c, "GET", fill("/history/{revision}", revision), nil, options)
 }
 
-// PostHistoryRevisionRevert: GET /history/{revision}/revert
+// PostHistoryRevisionRevertAnswerRevertedItem is a document of the API, or part of one.
+type PostHistoryRevisionRevertAnswerRevertedItem struct {
+	Diff      json.RawMessage `json:"diff,omitzero"`
+	Mesh      *string         `json:"mesh,omitzero"`
+	Name      string          `json:"name"`
+	Operation string          `json:"operation"`
+	Type      string          `json:"type"`
+}
+
+// PostHistoryRevisionRevertAnswerSkippedItem is a document of the API, or part of one.
+type PostHistoryRevisionRevertAnswerSkippedItem struct {
+	Mesh   *string `json:"mesh,omitzero"`
+	Name   string  `json:"name"`
+	Reason string  `json:"reason"`
+	Type   string  `json:"type"`
+}
+
+// PostHistoryRevisionRevertAnswer is a document of the API, or part of one.
+type PostHistoryRevisionRevertAnswer struct {
+	DryRun   *bool                                         `json:"dryRun,omitzero"`
+	Reverted []PostHistoryRevisionRevertAnswerRevertedItem `json:"reverted"`
+	Skipped  []PostHistoryRevisionRevertAnswerSkippedItem  `json:"skipped,omitzero"`
+}
+
+// PostHistoryRevisionRevert: Undo what a revision changed, all of it or nothing.
 //
 // POST /history/{revision}/revert
-func (c *Client) PostHistoryRevisionRevert(ctx context.Context, revision string, options ...Option) (json.RawMessage, error) {
-	return call[json.RawMessage](ctx, c, "POST", fill("/history/{revision}/revert", revision), nil, options)
+func (c *Client) PostHistoryRevisionRevert(ctx context.Context, revision string, options ...Option) (PostHistoryRevisionRevertAnswer, error) {
+	return call[PostHistoryRevisionRevertAnswer](ctx, c, "POST", fill("/history/{revision}/revert", revision), nil, options)
 }
 
 // GetHostnamegeneratorsAnswer is a document of the API, or part of one.
@@ -1051,6 +1114,80 @@ func (c *Client) DeleteMeshesMeshMeshaccesslogsName(ctx context.Context, mesh st
 	return call[WriteResult](ctx, c, "DELETE", fill("/meshes/{mesh}/meshaccesslogs/{name}", mesh, name), nil, options)
 }
 
+// GetMeshesMeshMeshaccesslogsNameTheResourcesDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshaccesslogsNameTheResourcesDataplanesAnswerItemsItem struct {
+	Labels map[string]string `json:"labels"`
+	Mesh   *string           `json:"mesh,omitzero"`
+	Name   string            `json:"name"`
+	Type   string            `json:"type"`
+}
+
+// GetMeshesMeshMeshaccesslogsNameTheResourcesDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshaccesslogsNameTheResourcesDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshaccesslogsNameTheResourcesDataplanesAnswerItemsItem `json:"items"`
+	// Address of the next page; null on the last one.
+	Next json.RawMessage `json:"next,omitzero"`
+	// How many there are on all pages.
+	Total int64 `json:"total"`
+}
+
+// GetMeshesMeshMeshaccesslogsNameTheResourcesDataplanes: The Dataplanes that a policy selects, as kumactl asks.
+//
+// GET /meshes/{mesh}/meshaccesslogs/{name}/-resources/dataplanes
+func (c *Client) GetMeshesMeshMeshaccesslogsNameTheResourcesDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshaccesslogsNameTheResourcesDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshaccesslogsNameTheResourcesDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshaccesslogs/{name}/-resources/dataplanes", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshaccesslogsNameItsResourcesDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshaccesslogsNameItsResourcesDataplanesAnswerItemsItem struct {
+	Labels map[string]string `json:"labels"`
+	Mesh   *string           `json:"mesh,omitzero"`
+	Name   string            `json:"name"`
+	Type   string            `json:"type"`
+}
+
+// GetMeshesMeshMeshaccesslogsNameItsResourcesDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshaccesslogsNameItsResourcesDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshaccesslogsNameItsResourcesDataplanesAnswerItemsItem `json:"items"`
+	// Address of the next page; null on the last one.
+	Next json.RawMessage `json:"next,omitzero"`
+	// How many there are on all pages.
+	Total int64 `json:"total"`
+}
+
+// GetMeshesMeshMeshaccesslogsNameItsResourcesDataplanes: The Dataplanes that a policy selects.
+//
+// GET /meshes/{mesh}/meshaccesslogs/{name}/_resources/dataplanes
+func (c *Client) GetMeshesMeshMeshaccesslogsNameItsResourcesDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshaccesslogsNameItsResourcesDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshaccesslogsNameItsResourcesDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshaccesslogs/{name}/_resources/dataplanes", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshaccesslogsNameDataplanesAnswerItemsItemDataplane is a document of the API, or part of one.
+type GetMeshesMeshMeshaccesslogsNameDataplanesAnswerItemsItemDataplane struct {
+	Mesh string `json:"mesh"`
+	Name string `json:"name"`
+}
+
+// GetMeshesMeshMeshaccesslogsNameDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshaccesslogsNameDataplanesAnswerItemsItem struct {
+	Attachments []json.RawMessage                                                 `json:"attachments"`
+	Dataplane   GetMeshesMeshMeshaccesslogsNameDataplanesAnswerItemsItemDataplane `json:"dataplane"`
+	Kind        string                                                            `json:"kind"`
+}
+
+// GetMeshesMeshMeshaccesslogsNameDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshaccesslogsNameDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshaccesslogsNameDataplanesAnswerItemsItem `json:"items"`
+	Total int64                                                      `json:"total"`
+}
+
+// GetMeshesMeshMeshaccesslogsNameDataplanes: The Dataplanes that a policy selects, in an older form.
+//
+// GET /meshes/{mesh}/meshaccesslogs/{name}/dataplanes
+func (c *Client) GetMeshesMeshMeshaccesslogsNameDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshaccesslogsNameDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshaccesslogsNameDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshaccesslogs/{name}/dataplanes", mesh, name), nil, options)
+}
+
 // GetMeshesMeshMeshcircuitbreakersAnswer is a document of the API, or part of one.
 type GetMeshesMeshMeshcircuitbreakersAnswer struct {
 	Items []MeshCircuitBreaker `json:"items"`
@@ -1086,6 +1223,80 @@ func (c *Client) PutMeshesMeshMeshcircuitbreakersName(ctx context.Context, mesh 
 // DELETE /meshes/{mesh}/meshcircuitbreakers/{name}
 func (c *Client) DeleteMeshesMeshMeshcircuitbreakersName(ctx context.Context, mesh string, name string, options ...Option) (WriteResult, error) {
 	return call[WriteResult](ctx, c, "DELETE", fill("/meshes/{mesh}/meshcircuitbreakers/{name}", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshcircuitbreakersNameTheResourcesDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshcircuitbreakersNameTheResourcesDataplanesAnswerItemsItem struct {
+	Labels map[string]string `json:"labels"`
+	Mesh   *string           `json:"mesh,omitzero"`
+	Name   string            `json:"name"`
+	Type   string            `json:"type"`
+}
+
+// GetMeshesMeshMeshcircuitbreakersNameTheResourcesDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshcircuitbreakersNameTheResourcesDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshcircuitbreakersNameTheResourcesDataplanesAnswerItemsItem `json:"items"`
+	// Address of the next page; null on the last one.
+	Next json.RawMessage `json:"next,omitzero"`
+	// How many there are on all pages.
+	Total int64 `json:"total"`
+}
+
+// GetMeshesMeshMeshcircuitbreakersNameTheResourcesDataplanes: The Dataplanes that a policy selects, as kumactl asks.
+//
+// GET /meshes/{mesh}/meshcircuitbreakers/{name}/-resources/dataplanes
+func (c *Client) GetMeshesMeshMeshcircuitbreakersNameTheResourcesDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshcircuitbreakersNameTheResourcesDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshcircuitbreakersNameTheResourcesDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshcircuitbreakers/{name}/-resources/dataplanes", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshcircuitbreakersNameItsResourcesDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshcircuitbreakersNameItsResourcesDataplanesAnswerItemsItem struct {
+	Labels map[string]string `json:"labels"`
+	Mesh   *string           `json:"mesh,omitzero"`
+	Name   string            `json:"name"`
+	Type   string            `json:"type"`
+}
+
+// GetMeshesMeshMeshcircuitbreakersNameItsResourcesDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshcircuitbreakersNameItsResourcesDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshcircuitbreakersNameItsResourcesDataplanesAnswerItemsItem `json:"items"`
+	// Address of the next page; null on the last one.
+	Next json.RawMessage `json:"next,omitzero"`
+	// How many there are on all pages.
+	Total int64 `json:"total"`
+}
+
+// GetMeshesMeshMeshcircuitbreakersNameItsResourcesDataplanes: The Dataplanes that a policy selects.
+//
+// GET /meshes/{mesh}/meshcircuitbreakers/{name}/_resources/dataplanes
+func (c *Client) GetMeshesMeshMeshcircuitbreakersNameItsResourcesDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshcircuitbreakersNameItsResourcesDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshcircuitbreakersNameItsResourcesDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshcircuitbreakers/{name}/_resources/dataplanes", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshcircuitbreakersNameDataplanesAnswerItemsItemDataplane is a document of the API, or part of one.
+type GetMeshesMeshMeshcircuitbreakersNameDataplanesAnswerItemsItemDataplane struct {
+	Mesh string `json:"mesh"`
+	Name string `json:"name"`
+}
+
+// GetMeshesMeshMeshcircuitbreakersNameDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshcircuitbreakersNameDataplanesAnswerItemsItem struct {
+	Attachments []json.RawMessage                                                      `json:"attachments"`
+	Dataplane   GetMeshesMeshMeshcircuitbreakersNameDataplanesAnswerItemsItemDataplane `json:"dataplane"`
+	Kind        string                                                                 `json:"kind"`
+}
+
+// GetMeshesMeshMeshcircuitbreakersNameDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshcircuitbreakersNameDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshcircuitbreakersNameDataplanesAnswerItemsItem `json:"items"`
+	Total int64                                                           `json:"total"`
+}
+
+// GetMeshesMeshMeshcircuitbreakersNameDataplanes: The Dataplanes that a policy selects, in an older form.
+//
+// GET /meshes/{mesh}/meshcircuitbreakers/{name}/dataplanes
+func (c *Client) GetMeshesMeshMeshcircuitbreakersNameDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshcircuitbreakersNameDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshcircuitbreakersNameDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshcircuitbreakers/{name}/dataplanes", mesh, name), nil, options)
 }
 
 // GetMeshesMeshMeshexternalservicesAnswer is a document of the API, or part of one.
@@ -1186,6 +1397,80 @@ func (c *Client) DeleteMeshesMeshMeshfaultinjectionsName(ctx context.Context, me
 	return call[WriteResult](ctx, c, "DELETE", fill("/meshes/{mesh}/meshfaultinjections/{name}", mesh, name), nil, options)
 }
 
+// GetMeshesMeshMeshfaultinjectionsNameTheResourcesDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshfaultinjectionsNameTheResourcesDataplanesAnswerItemsItem struct {
+	Labels map[string]string `json:"labels"`
+	Mesh   *string           `json:"mesh,omitzero"`
+	Name   string            `json:"name"`
+	Type   string            `json:"type"`
+}
+
+// GetMeshesMeshMeshfaultinjectionsNameTheResourcesDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshfaultinjectionsNameTheResourcesDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshfaultinjectionsNameTheResourcesDataplanesAnswerItemsItem `json:"items"`
+	// Address of the next page; null on the last one.
+	Next json.RawMessage `json:"next,omitzero"`
+	// How many there are on all pages.
+	Total int64 `json:"total"`
+}
+
+// GetMeshesMeshMeshfaultinjectionsNameTheResourcesDataplanes: The Dataplanes that a policy selects, as kumactl asks.
+//
+// GET /meshes/{mesh}/meshfaultinjections/{name}/-resources/dataplanes
+func (c *Client) GetMeshesMeshMeshfaultinjectionsNameTheResourcesDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshfaultinjectionsNameTheResourcesDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshfaultinjectionsNameTheResourcesDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshfaultinjections/{name}/-resources/dataplanes", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshfaultinjectionsNameItsResourcesDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshfaultinjectionsNameItsResourcesDataplanesAnswerItemsItem struct {
+	Labels map[string]string `json:"labels"`
+	Mesh   *string           `json:"mesh,omitzero"`
+	Name   string            `json:"name"`
+	Type   string            `json:"type"`
+}
+
+// GetMeshesMeshMeshfaultinjectionsNameItsResourcesDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshfaultinjectionsNameItsResourcesDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshfaultinjectionsNameItsResourcesDataplanesAnswerItemsItem `json:"items"`
+	// Address of the next page; null on the last one.
+	Next json.RawMessage `json:"next,omitzero"`
+	// How many there are on all pages.
+	Total int64 `json:"total"`
+}
+
+// GetMeshesMeshMeshfaultinjectionsNameItsResourcesDataplanes: The Dataplanes that a policy selects.
+//
+// GET /meshes/{mesh}/meshfaultinjections/{name}/_resources/dataplanes
+func (c *Client) GetMeshesMeshMeshfaultinjectionsNameItsResourcesDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshfaultinjectionsNameItsResourcesDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshfaultinjectionsNameItsResourcesDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshfaultinjections/{name}/_resources/dataplanes", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshfaultinjectionsNameDataplanesAnswerItemsItemDataplane is a document of the API, or part of one.
+type GetMeshesMeshMeshfaultinjectionsNameDataplanesAnswerItemsItemDataplane struct {
+	Mesh string `json:"mesh"`
+	Name string `json:"name"`
+}
+
+// GetMeshesMeshMeshfaultinjectionsNameDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshfaultinjectionsNameDataplanesAnswerItemsItem struct {
+	Attachments []json.RawMessage                                                      `json:"attachments"`
+	Dataplane   GetMeshesMeshMeshfaultinjectionsNameDataplanesAnswerItemsItemDataplane `json:"dataplane"`
+	Kind        string                                                                 `json:"kind"`
+}
+
+// GetMeshesMeshMeshfaultinjectionsNameDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshfaultinjectionsNameDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshfaultinjectionsNameDataplanesAnswerItemsItem `json:"items"`
+	Total int64                                                           `json:"total"`
+}
+
+// GetMeshesMeshMeshfaultinjectionsNameDataplanes: The Dataplanes that a policy selects, in an older form.
+//
+// GET /meshes/{mesh}/meshfaultinjections/{name}/dataplanes
+func (c *Client) GetMeshesMeshMeshfaultinjectionsNameDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshfaultinjectionsNameDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshfaultinjectionsNameDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshfaultinjections/{name}/dataplanes", mesh, name), nil, options)
+}
+
 // GetMeshesMeshMeshhealthchecksAnswer is a document of the API, or part of one.
 type GetMeshesMeshMeshhealthchecksAnswer struct {
 	Items []MeshHealthCheck `json:"items"`
@@ -1223,6 +1508,80 @@ func (c *Client) DeleteMeshesMeshMeshhealthchecksName(ctx context.Context, mesh 
 	return call[WriteResult](ctx, c, "DELETE", fill("/meshes/{mesh}/meshhealthchecks/{name}", mesh, name), nil, options)
 }
 
+// GetMeshesMeshMeshhealthchecksNameTheResourcesDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshhealthchecksNameTheResourcesDataplanesAnswerItemsItem struct {
+	Labels map[string]string `json:"labels"`
+	Mesh   *string           `json:"mesh,omitzero"`
+	Name   string            `json:"name"`
+	Type   string            `json:"type"`
+}
+
+// GetMeshesMeshMeshhealthchecksNameTheResourcesDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshhealthchecksNameTheResourcesDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshhealthchecksNameTheResourcesDataplanesAnswerItemsItem `json:"items"`
+	// Address of the next page; null on the last one.
+	Next json.RawMessage `json:"next,omitzero"`
+	// How many there are on all pages.
+	Total int64 `json:"total"`
+}
+
+// GetMeshesMeshMeshhealthchecksNameTheResourcesDataplanes: The Dataplanes that a policy selects, as kumactl asks.
+//
+// GET /meshes/{mesh}/meshhealthchecks/{name}/-resources/dataplanes
+func (c *Client) GetMeshesMeshMeshhealthchecksNameTheResourcesDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshhealthchecksNameTheResourcesDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshhealthchecksNameTheResourcesDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshhealthchecks/{name}/-resources/dataplanes", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshhealthchecksNameItsResourcesDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshhealthchecksNameItsResourcesDataplanesAnswerItemsItem struct {
+	Labels map[string]string `json:"labels"`
+	Mesh   *string           `json:"mesh,omitzero"`
+	Name   string            `json:"name"`
+	Type   string            `json:"type"`
+}
+
+// GetMeshesMeshMeshhealthchecksNameItsResourcesDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshhealthchecksNameItsResourcesDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshhealthchecksNameItsResourcesDataplanesAnswerItemsItem `json:"items"`
+	// Address of the next page; null on the last one.
+	Next json.RawMessage `json:"next,omitzero"`
+	// How many there are on all pages.
+	Total int64 `json:"total"`
+}
+
+// GetMeshesMeshMeshhealthchecksNameItsResourcesDataplanes: The Dataplanes that a policy selects.
+//
+// GET /meshes/{mesh}/meshhealthchecks/{name}/_resources/dataplanes
+func (c *Client) GetMeshesMeshMeshhealthchecksNameItsResourcesDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshhealthchecksNameItsResourcesDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshhealthchecksNameItsResourcesDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshhealthchecks/{name}/_resources/dataplanes", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshhealthchecksNameDataplanesAnswerItemsItemDataplane is a document of the API, or part of one.
+type GetMeshesMeshMeshhealthchecksNameDataplanesAnswerItemsItemDataplane struct {
+	Mesh string `json:"mesh"`
+	Name string `json:"name"`
+}
+
+// GetMeshesMeshMeshhealthchecksNameDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshhealthchecksNameDataplanesAnswerItemsItem struct {
+	Attachments []json.RawMessage                                                   `json:"attachments"`
+	Dataplane   GetMeshesMeshMeshhealthchecksNameDataplanesAnswerItemsItemDataplane `json:"dataplane"`
+	Kind        string                                                              `json:"kind"`
+}
+
+// GetMeshesMeshMeshhealthchecksNameDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshhealthchecksNameDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshhealthchecksNameDataplanesAnswerItemsItem `json:"items"`
+	Total int64                                                        `json:"total"`
+}
+
+// GetMeshesMeshMeshhealthchecksNameDataplanes: The Dataplanes that a policy selects, in an older form.
+//
+// GET /meshes/{mesh}/meshhealthchecks/{name}/dataplanes
+func (c *Client) GetMeshesMeshMeshhealthchecksNameDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshhealthchecksNameDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshhealthchecksNameDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshhealthchecks/{name}/dataplanes", mesh, name), nil, options)
+}
+
 // GetMeshesMeshMeshhttproutesAnswer is a document of the API, or part of one.
 type GetMeshesMeshMeshhttproutesAnswer struct {
 	Items []MeshHTTPRoute `json:"items"`
@@ -1258,6 +1617,80 @@ func (c *Client) PutMeshesMeshMeshhttproutesName(ctx context.Context, mesh strin
 // DELETE /meshes/{mesh}/meshhttproutes/{name}
 func (c *Client) DeleteMeshesMeshMeshhttproutesName(ctx context.Context, mesh string, name string, options ...Option) (WriteResult, error) {
 	return call[WriteResult](ctx, c, "DELETE", fill("/meshes/{mesh}/meshhttproutes/{name}", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshhttproutesNameTheResourcesDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshhttproutesNameTheResourcesDataplanesAnswerItemsItem struct {
+	Labels map[string]string `json:"labels"`
+	Mesh   *string           `json:"mesh,omitzero"`
+	Name   string            `json:"name"`
+	Type   string            `json:"type"`
+}
+
+// GetMeshesMeshMeshhttproutesNameTheResourcesDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshhttproutesNameTheResourcesDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshhttproutesNameTheResourcesDataplanesAnswerItemsItem `json:"items"`
+	// Address of the next page; null on the last one.
+	Next json.RawMessage `json:"next,omitzero"`
+	// How many there are on all pages.
+	Total int64 `json:"total"`
+}
+
+// GetMeshesMeshMeshhttproutesNameTheResourcesDataplanes: The Dataplanes that a policy selects, as kumactl asks.
+//
+// GET /meshes/{mesh}/meshhttproutes/{name}/-resources/dataplanes
+func (c *Client) GetMeshesMeshMeshhttproutesNameTheResourcesDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshhttproutesNameTheResourcesDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshhttproutesNameTheResourcesDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshhttproutes/{name}/-resources/dataplanes", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshhttproutesNameItsResourcesDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshhttproutesNameItsResourcesDataplanesAnswerItemsItem struct {
+	Labels map[string]string `json:"labels"`
+	Mesh   *string           `json:"mesh,omitzero"`
+	Name   string            `json:"name"`
+	Type   string            `json:"type"`
+}
+
+// GetMeshesMeshMeshhttproutesNameItsResourcesDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshhttproutesNameItsResourcesDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshhttproutesNameItsResourcesDataplanesAnswerItemsItem `json:"items"`
+	// Address of the next page; null on the last one.
+	Next json.RawMessage `json:"next,omitzero"`
+	// How many there are on all pages.
+	Total int64 `json:"total"`
+}
+
+// GetMeshesMeshMeshhttproutesNameItsResourcesDataplanes: The Dataplanes that a policy selects.
+//
+// GET /meshes/{mesh}/meshhttproutes/{name}/_resources/dataplanes
+func (c *Client) GetMeshesMeshMeshhttproutesNameItsResourcesDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshhttproutesNameItsResourcesDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshhttproutesNameItsResourcesDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshhttproutes/{name}/_resources/dataplanes", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshhttproutesNameDataplanesAnswerItemsItemDataplane is a document of the API, or part of one.
+type GetMeshesMeshMeshhttproutesNameDataplanesAnswerItemsItemDataplane struct {
+	Mesh string `json:"mesh"`
+	Name string `json:"name"`
+}
+
+// GetMeshesMeshMeshhttproutesNameDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshhttproutesNameDataplanesAnswerItemsItem struct {
+	Attachments []json.RawMessage                                                 `json:"attachments"`
+	Dataplane   GetMeshesMeshMeshhttproutesNameDataplanesAnswerItemsItemDataplane `json:"dataplane"`
+	Kind        string                                                            `json:"kind"`
+}
+
+// GetMeshesMeshMeshhttproutesNameDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshhttproutesNameDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshhttproutesNameDataplanesAnswerItemsItem `json:"items"`
+	Total int64                                                      `json:"total"`
+}
+
+// GetMeshesMeshMeshhttproutesNameDataplanes: The Dataplanes that a policy selects, in an older form.
+//
+// GET /meshes/{mesh}/meshhttproutes/{name}/dataplanes
+func (c *Client) GetMeshesMeshMeshhttproutesNameDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshhttproutesNameDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshhttproutesNameDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshhttproutes/{name}/dataplanes", mesh, name), nil, options)
 }
 
 // GetMeshesMeshMeshidentitiesAnswer is a document of the API, or part of one.
@@ -1334,6 +1767,80 @@ func (c *Client) DeleteMeshesMeshMeshloadbalancingstrategiesName(ctx context.Con
 	return call[WriteResult](ctx, c, "DELETE", fill("/meshes/{mesh}/meshloadbalancingstrategies/{name}", mesh, name), nil, options)
 }
 
+// GetMeshesMeshMeshloadbalancingstrategiesNameTheResourcesDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshloadbalancingstrategiesNameTheResourcesDataplanesAnswerItemsItem struct {
+	Labels map[string]string `json:"labels"`
+	Mesh   *string           `json:"mesh,omitzero"`
+	Name   string            `json:"name"`
+	Type   string            `json:"type"`
+}
+
+// GetMeshesMeshMeshloadbalancingstrategiesNameTheResourcesDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshloadbalancingstrategiesNameTheResourcesDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshloadbalancingstrategiesNameTheResourcesDataplanesAnswerItemsItem `json:"items"`
+	// Address of the next page; null on the last one.
+	Next json.RawMessage `json:"next,omitzero"`
+	// How many there are on all pages.
+	Total int64 `json:"total"`
+}
+
+// GetMeshesMeshMeshloadbalancingstrategiesNameTheResourcesDataplanes: The Dataplanes that a policy selects, as kumactl asks.
+//
+// GET /meshes/{mesh}/meshloadbalancingstrategies/{name}/-resources/dataplanes
+func (c *Client) GetMeshesMeshMeshloadbalancingstrategiesNameTheResourcesDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshloadbalancingstrategiesNameTheResourcesDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshloadbalancingstrategiesNameTheResourcesDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshloadbalancingstrategies/{name}/-resources/dataplanes", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshloadbalancingstrategiesNameItsResourcesDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshloadbalancingstrategiesNameItsResourcesDataplanesAnswerItemsItem struct {
+	Labels map[string]string `json:"labels"`
+	Mesh   *string           `json:"mesh,omitzero"`
+	Name   string            `json:"name"`
+	Type   string            `json:"type"`
+}
+
+// GetMeshesMeshMeshloadbalancingstrategiesNameItsResourcesDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshloadbalancingstrategiesNameItsResourcesDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshloadbalancingstrategiesNameItsResourcesDataplanesAnswerItemsItem `json:"items"`
+	// Address of the next page; null on the last one.
+	Next json.RawMessage `json:"next,omitzero"`
+	// How many there are on all pages.
+	Total int64 `json:"total"`
+}
+
+// GetMeshesMeshMeshloadbalancingstrategiesNameItsResourcesDataplanes: The Dataplanes that a policy selects.
+//
+// GET /meshes/{mesh}/meshloadbalancingstrategies/{name}/_resources/dataplanes
+func (c *Client) GetMeshesMeshMeshloadbalancingstrategiesNameItsResourcesDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshloadbalancingstrategiesNameItsResourcesDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshloadbalancingstrategiesNameItsResourcesDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshloadbalancingstrategies/{name}/_resources/dataplanes", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshloadbalancingstrategiesNameDataplanesAnswerItemsItemDataplane is a document of the API, or part of one.
+type GetMeshesMeshMeshloadbalancingstrategiesNameDataplanesAnswerItemsItemDataplane struct {
+	Mesh string `json:"mesh"`
+	Name string `json:"name"`
+}
+
+// GetMeshesMeshMeshloadbalancingstrategiesNameDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshloadbalancingstrategiesNameDataplanesAnswerItemsItem struct {
+	Attachments []json.RawMessage                                                              `json:"attachments"`
+	Dataplane   GetMeshesMeshMeshloadbalancingstrategiesNameDataplanesAnswerItemsItemDataplane `json:"dataplane"`
+	Kind        string                                                                         `json:"kind"`
+}
+
+// GetMeshesMeshMeshloadbalancingstrategiesNameDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshloadbalancingstrategiesNameDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshloadbalancingstrategiesNameDataplanesAnswerItemsItem `json:"items"`
+	Total int64                                                                   `json:"total"`
+}
+
+// GetMeshesMeshMeshloadbalancingstrategiesNameDataplanes: The Dataplanes that a policy selects, in an older form.
+//
+// GET /meshes/{mesh}/meshloadbalancingstrategies/{name}/dataplanes
+func (c *Client) GetMeshesMeshMeshloadbalancingstrategiesNameDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshloadbalancingstrategiesNameDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshloadbalancingstrategiesNameDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshloadbalancingstrategies/{name}/dataplanes", mesh, name), nil, options)
+}
+
 // GetMeshesMeshMeshmetricsAnswer is a document of the API, or part of one.
 type GetMeshesMeshMeshmetricsAnswer struct {
 	Items []MeshMetric `json:"items"`
@@ -1369,6 +1876,80 @@ func (c *Client) PutMeshesMeshMeshmetricsName(ctx context.Context, mesh string, 
 // DELETE /meshes/{mesh}/meshmetrics/{name}
 func (c *Client) DeleteMeshesMeshMeshmetricsName(ctx context.Context, mesh string, name string, options ...Option) (WriteResult, error) {
 	return call[WriteResult](ctx, c, "DELETE", fill("/meshes/{mesh}/meshmetrics/{name}", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshmetricsNameTheResourcesDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshmetricsNameTheResourcesDataplanesAnswerItemsItem struct {
+	Labels map[string]string `json:"labels"`
+	Mesh   *string           `json:"mesh,omitzero"`
+	Name   string            `json:"name"`
+	Type   string            `json:"type"`
+}
+
+// GetMeshesMeshMeshmetricsNameTheResourcesDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshmetricsNameTheResourcesDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshmetricsNameTheResourcesDataplanesAnswerItemsItem `json:"items"`
+	// Address of the next page; null on the last one.
+	Next json.RawMessage `json:"next,omitzero"`
+	// How many there are on all pages.
+	Total int64 `json:"total"`
+}
+
+// GetMeshesMeshMeshmetricsNameTheResourcesDataplanes: The Dataplanes that a policy selects, as kumactl asks.
+//
+// GET /meshes/{mesh}/meshmetrics/{name}/-resources/dataplanes
+func (c *Client) GetMeshesMeshMeshmetricsNameTheResourcesDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshmetricsNameTheResourcesDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshmetricsNameTheResourcesDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshmetrics/{name}/-resources/dataplanes", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshmetricsNameItsResourcesDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshmetricsNameItsResourcesDataplanesAnswerItemsItem struct {
+	Labels map[string]string `json:"labels"`
+	Mesh   *string           `json:"mesh,omitzero"`
+	Name   string            `json:"name"`
+	Type   string            `json:"type"`
+}
+
+// GetMeshesMeshMeshmetricsNameItsResourcesDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshmetricsNameItsResourcesDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshmetricsNameItsResourcesDataplanesAnswerItemsItem `json:"items"`
+	// Address of the next page; null on the last one.
+	Next json.RawMessage `json:"next,omitzero"`
+	// How many there are on all pages.
+	Total int64 `json:"total"`
+}
+
+// GetMeshesMeshMeshmetricsNameItsResourcesDataplanes: The Dataplanes that a policy selects.
+//
+// GET /meshes/{mesh}/meshmetrics/{name}/_resources/dataplanes
+func (c *Client) GetMeshesMeshMeshmetricsNameItsResourcesDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshmetricsNameItsResourcesDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshmetricsNameItsResourcesDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshmetrics/{name}/_resources/dataplanes", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshmetricsNameDataplanesAnswerItemsItemDataplane is a document of the API, or part of one.
+type GetMeshesMeshMeshmetricsNameDataplanesAnswerItemsItemDataplane struct {
+	Mesh string `json:"mesh"`
+	Name string `json:"name"`
+}
+
+// GetMeshesMeshMeshmetricsNameDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshmetricsNameDataplanesAnswerItemsItem struct {
+	Attachments []json.RawMessage                                              `json:"attachments"`
+	Dataplane   GetMeshesMeshMeshmetricsNameDataplanesAnswerItemsItemDataplane `json:"dataplane"`
+	Kind        string                                                         `json:"kind"`
+}
+
+// GetMeshesMeshMeshmetricsNameDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshmetricsNameDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshmetricsNameDataplanesAnswerItemsItem `json:"items"`
+	Total int64                                                   `json:"total"`
+}
+
+// GetMeshesMeshMeshmetricsNameDataplanes: The Dataplanes that a policy selects, in an older form.
+//
+// GET /meshes/{mesh}/meshmetrics/{name}/dataplanes
+func (c *Client) GetMeshesMeshMeshmetricsNameDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshmetricsNameDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshmetricsNameDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshmetrics/{name}/dataplanes", mesh, name), nil, options)
 }
 
 // GetMeshesMeshMeshmultizoneservicesAnswer is a document of the API, or part of one.
@@ -1506,6 +2087,80 @@ func (c *Client) DeleteMeshesMeshMeshpassthroughsName(ctx context.Context, mesh 
 	return call[WriteResult](ctx, c, "DELETE", fill("/meshes/{mesh}/meshpassthroughs/{name}", mesh, name), nil, options)
 }
 
+// GetMeshesMeshMeshpassthroughsNameTheResourcesDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshpassthroughsNameTheResourcesDataplanesAnswerItemsItem struct {
+	Labels map[string]string `json:"labels"`
+	Mesh   *string           `json:"mesh,omitzero"`
+	Name   string            `json:"name"`
+	Type   string            `json:"type"`
+}
+
+// GetMeshesMeshMeshpassthroughsNameTheResourcesDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshpassthroughsNameTheResourcesDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshpassthroughsNameTheResourcesDataplanesAnswerItemsItem `json:"items"`
+	// Address of the next page; null on the last one.
+	Next json.RawMessage `json:"next,omitzero"`
+	// How many there are on all pages.
+	Total int64 `json:"total"`
+}
+
+// GetMeshesMeshMeshpassthroughsNameTheResourcesDataplanes: The Dataplanes that a policy selects, as kumactl asks.
+//
+// GET /meshes/{mesh}/meshpassthroughs/{name}/-resources/dataplanes
+func (c *Client) GetMeshesMeshMeshpassthroughsNameTheResourcesDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshpassthroughsNameTheResourcesDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshpassthroughsNameTheResourcesDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshpassthroughs/{name}/-resources/dataplanes", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshpassthroughsNameItsResourcesDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshpassthroughsNameItsResourcesDataplanesAnswerItemsItem struct {
+	Labels map[string]string `json:"labels"`
+	Mesh   *string           `json:"mesh,omitzero"`
+	Name   string            `json:"name"`
+	Type   string            `json:"type"`
+}
+
+// GetMeshesMeshMeshpassthroughsNameItsResourcesDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshpassthroughsNameItsResourcesDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshpassthroughsNameItsResourcesDataplanesAnswerItemsItem `json:"items"`
+	// Address of the next page; null on the last one.
+	Next json.RawMessage `json:"next,omitzero"`
+	// How many there are on all pages.
+	Total int64 `json:"total"`
+}
+
+// GetMeshesMeshMeshpassthroughsNameItsResourcesDataplanes: The Dataplanes that a policy selects.
+//
+// GET /meshes/{mesh}/meshpassthroughs/{name}/_resources/dataplanes
+func (c *Client) GetMeshesMeshMeshpassthroughsNameItsResourcesDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshpassthroughsNameItsResourcesDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshpassthroughsNameItsResourcesDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshpassthroughs/{name}/_resources/dataplanes", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshpassthroughsNameDataplanesAnswerItemsItemDataplane is a document of the API, or part of one.
+type GetMeshesMeshMeshpassthroughsNameDataplanesAnswerItemsItemDataplane struct {
+	Mesh string `json:"mesh"`
+	Name string `json:"name"`
+}
+
+// GetMeshesMeshMeshpassthroughsNameDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshpassthroughsNameDataplanesAnswerItemsItem struct {
+	Attachments []json.RawMessage                                                   `json:"attachments"`
+	Dataplane   GetMeshesMeshMeshpassthroughsNameDataplanesAnswerItemsItemDataplane `json:"dataplane"`
+	Kind        string                                                              `json:"kind"`
+}
+
+// GetMeshesMeshMeshpassthroughsNameDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshpassthroughsNameDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshpassthroughsNameDataplanesAnswerItemsItem `json:"items"`
+	Total int64                                                        `json:"total"`
+}
+
+// GetMeshesMeshMeshpassthroughsNameDataplanes: The Dataplanes that a policy selects, in an older form.
+//
+// GET /meshes/{mesh}/meshpassthroughs/{name}/dataplanes
+func (c *Client) GetMeshesMeshMeshpassthroughsNameDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshpassthroughsNameDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshpassthroughsNameDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshpassthroughs/{name}/dataplanes", mesh, name), nil, options)
+}
+
 // GetMeshesMeshMeshproxypatchesAnswer is a document of the API, or part of one.
 type GetMeshesMeshMeshproxypatchesAnswer struct {
 	Items []MeshProxyPatch `json:"items"`
@@ -1541,6 +2196,80 @@ func (c *Client) PutMeshesMeshMeshproxypatchesName(ctx context.Context, mesh str
 // DELETE /meshes/{mesh}/meshproxypatches/{name}
 func (c *Client) DeleteMeshesMeshMeshproxypatchesName(ctx context.Context, mesh string, name string, options ...Option) (WriteResult, error) {
 	return call[WriteResult](ctx, c, "DELETE", fill("/meshes/{mesh}/meshproxypatches/{name}", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshproxypatchesNameTheResourcesDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshproxypatchesNameTheResourcesDataplanesAnswerItemsItem struct {
+	Labels map[string]string `json:"labels"`
+	Mesh   *string           `json:"mesh,omitzero"`
+	Name   string            `json:"name"`
+	Type   string            `json:"type"`
+}
+
+// GetMeshesMeshMeshproxypatchesNameTheResourcesDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshproxypatchesNameTheResourcesDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshproxypatchesNameTheResourcesDataplanesAnswerItemsItem `json:"items"`
+	// Address of the next page; null on the last one.
+	Next json.RawMessage `json:"next,omitzero"`
+	// How many there are on all pages.
+	Total int64 `json:"total"`
+}
+
+// GetMeshesMeshMeshproxypatchesNameTheResourcesDataplanes: The Dataplanes that a policy selects, as kumactl asks.
+//
+// GET /meshes/{mesh}/meshproxypatches/{name}/-resources/dataplanes
+func (c *Client) GetMeshesMeshMeshproxypatchesNameTheResourcesDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshproxypatchesNameTheResourcesDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshproxypatchesNameTheResourcesDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshproxypatches/{name}/-resources/dataplanes", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshproxypatchesNameItsResourcesDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshproxypatchesNameItsResourcesDataplanesAnswerItemsItem struct {
+	Labels map[string]string `json:"labels"`
+	Mesh   *string           `json:"mesh,omitzero"`
+	Name   string            `json:"name"`
+	Type   string            `json:"type"`
+}
+
+// GetMeshesMeshMeshproxypatchesNameItsResourcesDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshproxypatchesNameItsResourcesDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshproxypatchesNameItsResourcesDataplanesAnswerItemsItem `json:"items"`
+	// Address of the next page; null on the last one.
+	Next json.RawMessage `json:"next,omitzero"`
+	// How many there are on all pages.
+	Total int64 `json:"total"`
+}
+
+// GetMeshesMeshMeshproxypatchesNameItsResourcesDataplanes: The Dataplanes that a policy selects.
+//
+// GET /meshes/{mesh}/meshproxypatches/{name}/_resources/dataplanes
+func (c *Client) GetMeshesMeshMeshproxypatchesNameItsResourcesDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshproxypatchesNameItsResourcesDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshproxypatchesNameItsResourcesDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshproxypatches/{name}/_resources/dataplanes", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshproxypatchesNameDataplanesAnswerItemsItemDataplane is a document of the API, or part of one.
+type GetMeshesMeshMeshproxypatchesNameDataplanesAnswerItemsItemDataplane struct {
+	Mesh string `json:"mesh"`
+	Name string `json:"name"`
+}
+
+// GetMeshesMeshMeshproxypatchesNameDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshproxypatchesNameDataplanesAnswerItemsItem struct {
+	Attachments []json.RawMessage                                                   `json:"attachments"`
+	Dataplane   GetMeshesMeshMeshproxypatchesNameDataplanesAnswerItemsItemDataplane `json:"dataplane"`
+	Kind        string                                                              `json:"kind"`
+}
+
+// GetMeshesMeshMeshproxypatchesNameDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshproxypatchesNameDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshproxypatchesNameDataplanesAnswerItemsItem `json:"items"`
+	Total int64                                                        `json:"total"`
+}
+
+// GetMeshesMeshMeshproxypatchesNameDataplanes: The Dataplanes that a policy selects, in an older form.
+//
+// GET /meshes/{mesh}/meshproxypatches/{name}/dataplanes
+func (c *Client) GetMeshesMeshMeshproxypatchesNameDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshproxypatchesNameDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshproxypatchesNameDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshproxypatches/{name}/dataplanes", mesh, name), nil, options)
 }
 
 // GetMeshesMeshMeshratelimitsAnswer is a document of the API, or part of one.
@@ -1580,6 +2309,80 @@ func (c *Client) DeleteMeshesMeshMeshratelimitsName(ctx context.Context, mesh st
 	return call[WriteResult](ctx, c, "DELETE", fill("/meshes/{mesh}/meshratelimits/{name}", mesh, name), nil, options)
 }
 
+// GetMeshesMeshMeshratelimitsNameTheResourcesDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshratelimitsNameTheResourcesDataplanesAnswerItemsItem struct {
+	Labels map[string]string `json:"labels"`
+	Mesh   *string           `json:"mesh,omitzero"`
+	Name   string            `json:"name"`
+	Type   string            `json:"type"`
+}
+
+// GetMeshesMeshMeshratelimitsNameTheResourcesDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshratelimitsNameTheResourcesDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshratelimitsNameTheResourcesDataplanesAnswerItemsItem `json:"items"`
+	// Address of the next page; null on the last one.
+	Next json.RawMessage `json:"next,omitzero"`
+	// How many there are on all pages.
+	Total int64 `json:"total"`
+}
+
+// GetMeshesMeshMeshratelimitsNameTheResourcesDataplanes: The Dataplanes that a policy selects, as kumactl asks.
+//
+// GET /meshes/{mesh}/meshratelimits/{name}/-resources/dataplanes
+func (c *Client) GetMeshesMeshMeshratelimitsNameTheResourcesDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshratelimitsNameTheResourcesDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshratelimitsNameTheResourcesDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshratelimits/{name}/-resources/dataplanes", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshratelimitsNameItsResourcesDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshratelimitsNameItsResourcesDataplanesAnswerItemsItem struct {
+	Labels map[string]string `json:"labels"`
+	Mesh   *string           `json:"mesh,omitzero"`
+	Name   string            `json:"name"`
+	Type   string            `json:"type"`
+}
+
+// GetMeshesMeshMeshratelimitsNameItsResourcesDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshratelimitsNameItsResourcesDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshratelimitsNameItsResourcesDataplanesAnswerItemsItem `json:"items"`
+	// Address of the next page; null on the last one.
+	Next json.RawMessage `json:"next,omitzero"`
+	// How many there are on all pages.
+	Total int64 `json:"total"`
+}
+
+// GetMeshesMeshMeshratelimitsNameItsResourcesDataplanes: The Dataplanes that a policy selects.
+//
+// GET /meshes/{mesh}/meshratelimits/{name}/_resources/dataplanes
+func (c *Client) GetMeshesMeshMeshratelimitsNameItsResourcesDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshratelimitsNameItsResourcesDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshratelimitsNameItsResourcesDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshratelimits/{name}/_resources/dataplanes", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshratelimitsNameDataplanesAnswerItemsItemDataplane is a document of the API, or part of one.
+type GetMeshesMeshMeshratelimitsNameDataplanesAnswerItemsItemDataplane struct {
+	Mesh string `json:"mesh"`
+	Name string `json:"name"`
+}
+
+// GetMeshesMeshMeshratelimitsNameDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshratelimitsNameDataplanesAnswerItemsItem struct {
+	Attachments []json.RawMessage                                                 `json:"attachments"`
+	Dataplane   GetMeshesMeshMeshratelimitsNameDataplanesAnswerItemsItemDataplane `json:"dataplane"`
+	Kind        string                                                            `json:"kind"`
+}
+
+// GetMeshesMeshMeshratelimitsNameDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshratelimitsNameDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshratelimitsNameDataplanesAnswerItemsItem `json:"items"`
+	Total int64                                                      `json:"total"`
+}
+
+// GetMeshesMeshMeshratelimitsNameDataplanes: The Dataplanes that a policy selects, in an older form.
+//
+// GET /meshes/{mesh}/meshratelimits/{name}/dataplanes
+func (c *Client) GetMeshesMeshMeshratelimitsNameDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshratelimitsNameDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshratelimitsNameDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshratelimits/{name}/dataplanes", mesh, name), nil, options)
+}
+
 // GetMeshesMeshMeshretriesAnswer is a document of the API, or part of one.
 type GetMeshesMeshMeshretriesAnswer struct {
 	Items []MeshRetry `json:"items"`
@@ -1615,6 +2418,80 @@ func (c *Client) PutMeshesMeshMeshretriesName(ctx context.Context, mesh string, 
 // DELETE /meshes/{mesh}/meshretries/{name}
 func (c *Client) DeleteMeshesMeshMeshretriesName(ctx context.Context, mesh string, name string, options ...Option) (WriteResult, error) {
 	return call[WriteResult](ctx, c, "DELETE", fill("/meshes/{mesh}/meshretries/{name}", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshretriesNameTheResourcesDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshretriesNameTheResourcesDataplanesAnswerItemsItem struct {
+	Labels map[string]string `json:"labels"`
+	Mesh   *string           `json:"mesh,omitzero"`
+	Name   string            `json:"name"`
+	Type   string            `json:"type"`
+}
+
+// GetMeshesMeshMeshretriesNameTheResourcesDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshretriesNameTheResourcesDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshretriesNameTheResourcesDataplanesAnswerItemsItem `json:"items"`
+	// Address of the next page; null on the last one.
+	Next json.RawMessage `json:"next,omitzero"`
+	// How many there are on all pages.
+	Total int64 `json:"total"`
+}
+
+// GetMeshesMeshMeshretriesNameTheResourcesDataplanes: The Dataplanes that a policy selects, as kumactl asks.
+//
+// GET /meshes/{mesh}/meshretries/{name}/-resources/dataplanes
+func (c *Client) GetMeshesMeshMeshretriesNameTheResourcesDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshretriesNameTheResourcesDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshretriesNameTheResourcesDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshretries/{name}/-resources/dataplanes", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshretriesNameItsResourcesDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshretriesNameItsResourcesDataplanesAnswerItemsItem struct {
+	Labels map[string]string `json:"labels"`
+	Mesh   *string           `json:"mesh,omitzero"`
+	Name   string            `json:"name"`
+	Type   string            `json:"type"`
+}
+
+// GetMeshesMeshMeshretriesNameItsResourcesDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshretriesNameItsResourcesDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshretriesNameItsResourcesDataplanesAnswerItemsItem `json:"items"`
+	// Address of the next page; null on the last one.
+	Next json.RawMessage `json:"next,omitzero"`
+	// How many there are on all pages.
+	Total int64 `json:"total"`
+}
+
+// GetMeshesMeshMeshretriesNameItsResourcesDataplanes: The Dataplanes that a policy selects.
+//
+// GET /meshes/{mesh}/meshretries/{name}/_resources/dataplanes
+func (c *Client) GetMeshesMeshMeshretriesNameItsResourcesDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshretriesNameItsResourcesDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshretriesNameItsResourcesDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshretries/{name}/_resources/dataplanes", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshretriesNameDataplanesAnswerItemsItemDataplane is a document of the API, or part of one.
+type GetMeshesMeshMeshretriesNameDataplanesAnswerItemsItemDataplane struct {
+	Mesh string `json:"mesh"`
+	Name string `json:"name"`
+}
+
+// GetMeshesMeshMeshretriesNameDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshretriesNameDataplanesAnswerItemsItem struct {
+	Attachments []json.RawMessage                                              `json:"attachments"`
+	Dataplane   GetMeshesMeshMeshretriesNameDataplanesAnswerItemsItemDataplane `json:"dataplane"`
+	Kind        string                                                         `json:"kind"`
+}
+
+// GetMeshesMeshMeshretriesNameDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshretriesNameDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshretriesNameDataplanesAnswerItemsItem `json:"items"`
+	Total int64                                                   `json:"total"`
+}
+
+// GetMeshesMeshMeshretriesNameDataplanes: The Dataplanes that a policy selects, in an older form.
+//
+// GET /meshes/{mesh}/meshretries/{name}/dataplanes
+func (c *Client) GetMeshesMeshMeshretriesNameDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshretriesNameDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshretriesNameDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshretries/{name}/dataplanes", mesh, name), nil, options)
 }
 
 // GetMeshesMeshMeshservicesAnswer is a document of the API, or part of one.
@@ -1739,6 +2616,80 @@ func (c *Client) DeleteMeshesMeshMeshtcproutesName(ctx context.Context, mesh str
 	return call[WriteResult](ctx, c, "DELETE", fill("/meshes/{mesh}/meshtcproutes/{name}", mesh, name), nil, options)
 }
 
+// GetMeshesMeshMeshtcproutesNameTheResourcesDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshtcproutesNameTheResourcesDataplanesAnswerItemsItem struct {
+	Labels map[string]string `json:"labels"`
+	Mesh   *string           `json:"mesh,omitzero"`
+	Name   string            `json:"name"`
+	Type   string            `json:"type"`
+}
+
+// GetMeshesMeshMeshtcproutesNameTheResourcesDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshtcproutesNameTheResourcesDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshtcproutesNameTheResourcesDataplanesAnswerItemsItem `json:"items"`
+	// Address of the next page; null on the last one.
+	Next json.RawMessage `json:"next,omitzero"`
+	// How many there are on all pages.
+	Total int64 `json:"total"`
+}
+
+// GetMeshesMeshMeshtcproutesNameTheResourcesDataplanes: The Dataplanes that a policy selects, as kumactl asks.
+//
+// GET /meshes/{mesh}/meshtcproutes/{name}/-resources/dataplanes
+func (c *Client) GetMeshesMeshMeshtcproutesNameTheResourcesDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshtcproutesNameTheResourcesDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshtcproutesNameTheResourcesDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshtcproutes/{name}/-resources/dataplanes", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshtcproutesNameItsResourcesDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshtcproutesNameItsResourcesDataplanesAnswerItemsItem struct {
+	Labels map[string]string `json:"labels"`
+	Mesh   *string           `json:"mesh,omitzero"`
+	Name   string            `json:"name"`
+	Type   string            `json:"type"`
+}
+
+// GetMeshesMeshMeshtcproutesNameItsResourcesDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshtcproutesNameItsResourcesDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshtcproutesNameItsResourcesDataplanesAnswerItemsItem `json:"items"`
+	// Address of the next page; null on the last one.
+	Next json.RawMessage `json:"next,omitzero"`
+	// How many there are on all pages.
+	Total int64 `json:"total"`
+}
+
+// GetMeshesMeshMeshtcproutesNameItsResourcesDataplanes: The Dataplanes that a policy selects.
+//
+// GET /meshes/{mesh}/meshtcproutes/{name}/_resources/dataplanes
+func (c *Client) GetMeshesMeshMeshtcproutesNameItsResourcesDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshtcproutesNameItsResourcesDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshtcproutesNameItsResourcesDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshtcproutes/{name}/_resources/dataplanes", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshtcproutesNameDataplanesAnswerItemsItemDataplane is a document of the API, or part of one.
+type GetMeshesMeshMeshtcproutesNameDataplanesAnswerItemsItemDataplane struct {
+	Mesh string `json:"mesh"`
+	Name string `json:"name"`
+}
+
+// GetMeshesMeshMeshtcproutesNameDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshtcproutesNameDataplanesAnswerItemsItem struct {
+	Attachments []json.RawMessage                                                `json:"attachments"`
+	Dataplane   GetMeshesMeshMeshtcproutesNameDataplanesAnswerItemsItemDataplane `json:"dataplane"`
+	Kind        string                                                           `json:"kind"`
+}
+
+// GetMeshesMeshMeshtcproutesNameDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshtcproutesNameDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshtcproutesNameDataplanesAnswerItemsItem `json:"items"`
+	Total int64                                                     `json:"total"`
+}
+
+// GetMeshesMeshMeshtcproutesNameDataplanes: The Dataplanes that a policy selects, in an older form.
+//
+// GET /meshes/{mesh}/meshtcproutes/{name}/dataplanes
+func (c *Client) GetMeshesMeshMeshtcproutesNameDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshtcproutesNameDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshtcproutesNameDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshtcproutes/{name}/dataplanes", mesh, name), nil, options)
+}
+
 // GetMeshesMeshMeshtimeoutsAnswer is a document of the API, or part of one.
 type GetMeshesMeshMeshtimeoutsAnswer struct {
 	Items []MeshTimeout `json:"items"`
@@ -1774,6 +2725,80 @@ func (c *Client) PutMeshesMeshMeshtimeoutsName(ctx context.Context, mesh string,
 // DELETE /meshes/{mesh}/meshtimeouts/{name}
 func (c *Client) DeleteMeshesMeshMeshtimeoutsName(ctx context.Context, mesh string, name string, options ...Option) (WriteResult, error) {
 	return call[WriteResult](ctx, c, "DELETE", fill("/meshes/{mesh}/meshtimeouts/{name}", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshtimeoutsNameTheResourcesDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshtimeoutsNameTheResourcesDataplanesAnswerItemsItem struct {
+	Labels map[string]string `json:"labels"`
+	Mesh   *string           `json:"mesh,omitzero"`
+	Name   string            `json:"name"`
+	Type   string            `json:"type"`
+}
+
+// GetMeshesMeshMeshtimeoutsNameTheResourcesDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshtimeoutsNameTheResourcesDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshtimeoutsNameTheResourcesDataplanesAnswerItemsItem `json:"items"`
+	// Address of the next page; null on the last one.
+	Next json.RawMessage `json:"next,omitzero"`
+	// How many there are on all pages.
+	Total int64 `json:"total"`
+}
+
+// GetMeshesMeshMeshtimeoutsNameTheResourcesDataplanes: The Dataplanes that a policy selects, as kumactl asks.
+//
+// GET /meshes/{mesh}/meshtimeouts/{name}/-resources/dataplanes
+func (c *Client) GetMeshesMeshMeshtimeoutsNameTheResourcesDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshtimeoutsNameTheResourcesDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshtimeoutsNameTheResourcesDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshtimeouts/{name}/-resources/dataplanes", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshtimeoutsNameItsResourcesDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshtimeoutsNameItsResourcesDataplanesAnswerItemsItem struct {
+	Labels map[string]string `json:"labels"`
+	Mesh   *string           `json:"mesh,omitzero"`
+	Name   string            `json:"name"`
+	Type   string            `json:"type"`
+}
+
+// GetMeshesMeshMeshtimeoutsNameItsResourcesDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshtimeoutsNameItsResourcesDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshtimeoutsNameItsResourcesDataplanesAnswerItemsItem `json:"items"`
+	// Address of the next page; null on the last one.
+	Next json.RawMessage `json:"next,omitzero"`
+	// How many there are on all pages.
+	Total int64 `json:"total"`
+}
+
+// GetMeshesMeshMeshtimeoutsNameItsResourcesDataplanes: The Dataplanes that a policy selects.
+//
+// GET /meshes/{mesh}/meshtimeouts/{name}/_resources/dataplanes
+func (c *Client) GetMeshesMeshMeshtimeoutsNameItsResourcesDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshtimeoutsNameItsResourcesDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshtimeoutsNameItsResourcesDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshtimeouts/{name}/_resources/dataplanes", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshtimeoutsNameDataplanesAnswerItemsItemDataplane is a document of the API, or part of one.
+type GetMeshesMeshMeshtimeoutsNameDataplanesAnswerItemsItemDataplane struct {
+	Mesh string `json:"mesh"`
+	Name string `json:"name"`
+}
+
+// GetMeshesMeshMeshtimeoutsNameDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshtimeoutsNameDataplanesAnswerItemsItem struct {
+	Attachments []json.RawMessage                                               `json:"attachments"`
+	Dataplane   GetMeshesMeshMeshtimeoutsNameDataplanesAnswerItemsItemDataplane `json:"dataplane"`
+	Kind        string                                                          `json:"kind"`
+}
+
+// GetMeshesMeshMeshtimeoutsNameDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshtimeoutsNameDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshtimeoutsNameDataplanesAnswerItemsItem `json:"items"`
+	Total int64                                                    `json:"total"`
+}
+
+// GetMeshesMeshMeshtimeoutsNameDataplanes: The Dataplanes that a policy selects, in an older form.
+//
+// GET /meshes/{mesh}/meshtimeouts/{name}/dataplanes
+func (c *Client) GetMeshesMeshMeshtimeoutsNameDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshtimeoutsNameDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshtimeoutsNameDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshtimeouts/{name}/dataplanes", mesh, name), nil, options)
 }
 
 // GetMeshesMeshMeshtlsesAnswer is a document of the API, or part of one.
@@ -1813,6 +2838,80 @@ func (c *Client) DeleteMeshesMeshMeshtlsesName(ctx context.Context, mesh string,
 	return call[WriteResult](ctx, c, "DELETE", fill("/meshes/{mesh}/meshtlses/{name}", mesh, name), nil, options)
 }
 
+// GetMeshesMeshMeshtlsesNameTheResourcesDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshtlsesNameTheResourcesDataplanesAnswerItemsItem struct {
+	Labels map[string]string `json:"labels"`
+	Mesh   *string           `json:"mesh,omitzero"`
+	Name   string            `json:"name"`
+	Type   string            `json:"type"`
+}
+
+// GetMeshesMeshMeshtlsesNameTheResourcesDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshtlsesNameTheResourcesDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshtlsesNameTheResourcesDataplanesAnswerItemsItem `json:"items"`
+	// Address of the next page; null on the last one.
+	Next json.RawMessage `json:"next,omitzero"`
+	// How many there are on all pages.
+	Total int64 `json:"total"`
+}
+
+// GetMeshesMeshMeshtlsesNameTheResourcesDataplanes: The Dataplanes that a policy selects, as kumactl asks.
+//
+// GET /meshes/{mesh}/meshtlses/{name}/-resources/dataplanes
+func (c *Client) GetMeshesMeshMeshtlsesNameTheResourcesDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshtlsesNameTheResourcesDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshtlsesNameTheResourcesDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshtlses/{name}/-resources/dataplanes", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshtlsesNameItsResourcesDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshtlsesNameItsResourcesDataplanesAnswerItemsItem struct {
+	Labels map[string]string `json:"labels"`
+	Mesh   *string           `json:"mesh,omitzero"`
+	Name   string            `json:"name"`
+	Type   string            `json:"type"`
+}
+
+// GetMeshesMeshMeshtlsesNameItsResourcesDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshtlsesNameItsResourcesDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshtlsesNameItsResourcesDataplanesAnswerItemsItem `json:"items"`
+	// Address of the next page; null on the last one.
+	Next json.RawMessage `json:"next,omitzero"`
+	// How many there are on all pages.
+	Total int64 `json:"total"`
+}
+
+// GetMeshesMeshMeshtlsesNameItsResourcesDataplanes: The Dataplanes that a policy selects.
+//
+// GET /meshes/{mesh}/meshtlses/{name}/_resources/dataplanes
+func (c *Client) GetMeshesMeshMeshtlsesNameItsResourcesDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshtlsesNameItsResourcesDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshtlsesNameItsResourcesDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshtlses/{name}/_resources/dataplanes", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshtlsesNameDataplanesAnswerItemsItemDataplane is a document of the API, or part of one.
+type GetMeshesMeshMeshtlsesNameDataplanesAnswerItemsItemDataplane struct {
+	Mesh string `json:"mesh"`
+	Name string `json:"name"`
+}
+
+// GetMeshesMeshMeshtlsesNameDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshtlsesNameDataplanesAnswerItemsItem struct {
+	Attachments []json.RawMessage                                            `json:"attachments"`
+	Dataplane   GetMeshesMeshMeshtlsesNameDataplanesAnswerItemsItemDataplane `json:"dataplane"`
+	Kind        string                                                       `json:"kind"`
+}
+
+// GetMeshesMeshMeshtlsesNameDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshtlsesNameDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshtlsesNameDataplanesAnswerItemsItem `json:"items"`
+	Total int64                                                 `json:"total"`
+}
+
+// GetMeshesMeshMeshtlsesNameDataplanes: The Dataplanes that a policy selects, in an older form.
+//
+// GET /meshes/{mesh}/meshtlses/{name}/dataplanes
+func (c *Client) GetMeshesMeshMeshtlsesNameDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshtlsesNameDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshtlsesNameDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshtlses/{name}/dataplanes", mesh, name), nil, options)
+}
+
 // GetMeshesMeshMeshtracesAnswer is a document of the API, or part of one.
 type GetMeshesMeshMeshtracesAnswer struct {
 	Items []MeshTrace `json:"items"`
@@ -1850,6 +2949,80 @@ func (c *Client) DeleteMeshesMeshMeshtracesName(ctx context.Context, mesh string
 	return call[WriteResult](ctx, c, "DELETE", fill("/meshes/{mesh}/meshtraces/{name}", mesh, name), nil, options)
 }
 
+// GetMeshesMeshMeshtracesNameTheResourcesDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshtracesNameTheResourcesDataplanesAnswerItemsItem struct {
+	Labels map[string]string `json:"labels"`
+	Mesh   *string           `json:"mesh,omitzero"`
+	Name   string            `json:"name"`
+	Type   string            `json:"type"`
+}
+
+// GetMeshesMeshMeshtracesNameTheResourcesDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshtracesNameTheResourcesDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshtracesNameTheResourcesDataplanesAnswerItemsItem `json:"items"`
+	// Address of the next page; null on the last one.
+	Next json.RawMessage `json:"next,omitzero"`
+	// How many there are on all pages.
+	Total int64 `json:"total"`
+}
+
+// GetMeshesMeshMeshtracesNameTheResourcesDataplanes: The Dataplanes that a policy selects, as kumactl asks.
+//
+// GET /meshes/{mesh}/meshtraces/{name}/-resources/dataplanes
+func (c *Client) GetMeshesMeshMeshtracesNameTheResourcesDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshtracesNameTheResourcesDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshtracesNameTheResourcesDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshtraces/{name}/-resources/dataplanes", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshtracesNameItsResourcesDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshtracesNameItsResourcesDataplanesAnswerItemsItem struct {
+	Labels map[string]string `json:"labels"`
+	Mesh   *string           `json:"mesh,omitzero"`
+	Name   string            `json:"name"`
+	Type   string            `json:"type"`
+}
+
+// GetMeshesMeshMeshtracesNameItsResourcesDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshtracesNameItsResourcesDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshtracesNameItsResourcesDataplanesAnswerItemsItem `json:"items"`
+	// Address of the next page; null on the last one.
+	Next json.RawMessage `json:"next,omitzero"`
+	// How many there are on all pages.
+	Total int64 `json:"total"`
+}
+
+// GetMeshesMeshMeshtracesNameItsResourcesDataplanes: The Dataplanes that a policy selects.
+//
+// GET /meshes/{mesh}/meshtraces/{name}/_resources/dataplanes
+func (c *Client) GetMeshesMeshMeshtracesNameItsResourcesDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshtracesNameItsResourcesDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshtracesNameItsResourcesDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshtraces/{name}/_resources/dataplanes", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshtracesNameDataplanesAnswerItemsItemDataplane is a document of the API, or part of one.
+type GetMeshesMeshMeshtracesNameDataplanesAnswerItemsItemDataplane struct {
+	Mesh string `json:"mesh"`
+	Name string `json:"name"`
+}
+
+// GetMeshesMeshMeshtracesNameDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshtracesNameDataplanesAnswerItemsItem struct {
+	Attachments []json.RawMessage                                             `json:"attachments"`
+	Dataplane   GetMeshesMeshMeshtracesNameDataplanesAnswerItemsItemDataplane `json:"dataplane"`
+	Kind        string                                                        `json:"kind"`
+}
+
+// GetMeshesMeshMeshtracesNameDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshtracesNameDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshtracesNameDataplanesAnswerItemsItem `json:"items"`
+	Total int64                                                  `json:"total"`
+}
+
+// GetMeshesMeshMeshtracesNameDataplanes: The Dataplanes that a policy selects, in an older form.
+//
+// GET /meshes/{mesh}/meshtraces/{name}/dataplanes
+func (c *Client) GetMeshesMeshMeshtracesNameDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshtracesNameDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshtracesNameDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshtraces/{name}/dataplanes", mesh, name), nil, options)
+}
+
 // GetMeshesMeshMeshtrafficpermissionsAnswer is a document of the API, or part of one.
 type GetMeshesMeshMeshtrafficpermissionsAnswer struct {
 	Items []MeshTrafficPermission `json:"items"`
@@ -1885,6 +3058,80 @@ func (c *Client) PutMeshesMeshMeshtrafficpermissionsName(ctx context.Context, me
 // DELETE /meshes/{mesh}/meshtrafficpermissions/{name}
 func (c *Client) DeleteMeshesMeshMeshtrafficpermissionsName(ctx context.Context, mesh string, name string, options ...Option) (WriteResult, error) {
 	return call[WriteResult](ctx, c, "DELETE", fill("/meshes/{mesh}/meshtrafficpermissions/{name}", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshtrafficpermissionsNameTheResourcesDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshtrafficpermissionsNameTheResourcesDataplanesAnswerItemsItem struct {
+	Labels map[string]string `json:"labels"`
+	Mesh   *string           `json:"mesh,omitzero"`
+	Name   string            `json:"name"`
+	Type   string            `json:"type"`
+}
+
+// GetMeshesMeshMeshtrafficpermissionsNameTheResourcesDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshtrafficpermissionsNameTheResourcesDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshtrafficpermissionsNameTheResourcesDataplanesAnswerItemsItem `json:"items"`
+	// Address of the next page; null on the last one.
+	Next json.RawMessage `json:"next,omitzero"`
+	// How many there are on all pages.
+	Total int64 `json:"total"`
+}
+
+// GetMeshesMeshMeshtrafficpermissionsNameTheResourcesDataplanes: The Dataplanes that a policy selects, as kumactl asks.
+//
+// GET /meshes/{mesh}/meshtrafficpermissions/{name}/-resources/dataplanes
+func (c *Client) GetMeshesMeshMeshtrafficpermissionsNameTheResourcesDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshtrafficpermissionsNameTheResourcesDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshtrafficpermissionsNameTheResourcesDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshtrafficpermissions/{name}/-resources/dataplanes", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshtrafficpermissionsNameItsResourcesDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshtrafficpermissionsNameItsResourcesDataplanesAnswerItemsItem struct {
+	Labels map[string]string `json:"labels"`
+	Mesh   *string           `json:"mesh,omitzero"`
+	Name   string            `json:"name"`
+	Type   string            `json:"type"`
+}
+
+// GetMeshesMeshMeshtrafficpermissionsNameItsResourcesDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshtrafficpermissionsNameItsResourcesDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshtrafficpermissionsNameItsResourcesDataplanesAnswerItemsItem `json:"items"`
+	// Address of the next page; null on the last one.
+	Next json.RawMessage `json:"next,omitzero"`
+	// How many there are on all pages.
+	Total int64 `json:"total"`
+}
+
+// GetMeshesMeshMeshtrafficpermissionsNameItsResourcesDataplanes: The Dataplanes that a policy selects.
+//
+// GET /meshes/{mesh}/meshtrafficpermissions/{name}/_resources/dataplanes
+func (c *Client) GetMeshesMeshMeshtrafficpermissionsNameItsResourcesDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshtrafficpermissionsNameItsResourcesDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshtrafficpermissionsNameItsResourcesDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshtrafficpermissions/{name}/_resources/dataplanes", mesh, name), nil, options)
+}
+
+// GetMeshesMeshMeshtrafficpermissionsNameDataplanesAnswerItemsItemDataplane is a document of the API, or part of one.
+type GetMeshesMeshMeshtrafficpermissionsNameDataplanesAnswerItemsItemDataplane struct {
+	Mesh string `json:"mesh"`
+	Name string `json:"name"`
+}
+
+// GetMeshesMeshMeshtrafficpermissionsNameDataplanesAnswerItemsItem is a document of the API, or part of one.
+type GetMeshesMeshMeshtrafficpermissionsNameDataplanesAnswerItemsItem struct {
+	Attachments []json.RawMessage                                                         `json:"attachments"`
+	Dataplane   GetMeshesMeshMeshtrafficpermissionsNameDataplanesAnswerItemsItemDataplane `json:"dataplane"`
+	Kind        string                                                                    `json:"kind"`
+}
+
+// GetMeshesMeshMeshtrafficpermissionsNameDataplanesAnswer is a document of the API, or part of one.
+type GetMeshesMeshMeshtrafficpermissionsNameDataplanesAnswer struct {
+	Items []GetMeshesMeshMeshtrafficpermissionsNameDataplanesAnswerItemsItem `json:"items"`
+	Total int64                                                              `json:"total"`
+}
+
+// GetMeshesMeshMeshtrafficpermissionsNameDataplanes: The Dataplanes that a policy selects, in an older form.
+//
+// GET /meshes/{mesh}/meshtrafficpermissions/{name}/dataplanes
+func (c *Client) GetMeshesMeshMeshtrafficpermissionsNameDataplanes(ctx context.Context, mesh string, name string, options ...Option) (GetMeshesMeshMeshtrafficpermissionsNameDataplanesAnswer, error) {
+	return call[GetMeshesMeshMeshtrafficpermissionsNameDataplanesAnswer](ctx, c, "GET", fill("/meshes/{mesh}/meshtrafficpermissions/{name}/dataplanes", mesh, name), nil, options)
 }
 
 // GetMeshesMeshMeshtrustsAnswer is a document of the API, or part of one.
@@ -3041,6 +4288,111 @@ func (c *Client) DeleteZonetrafficsName(ctx context.Context, name string, option
 	return call[WriteResult](ctx, c, "DELETE", fill("/zonetraffics/{name}", name), nil, options)
 }
 
+// GetMeshesMeshKind: List resources of the kind given. The kind is the segment of its paths.
+//
+// GET /meshes/{mesh}/{kind}
+func (c *Client) GetMeshesMeshKind(ctx context.Context, mesh string, kind string, options ...Option) (List, error) {
+	return call[List](ctx, c, "GET", fill("/meshes/{mesh}/{kind}", mesh, kind), nil, options)
+}
+
+// GetMeshesMeshKindItsOverview: List them together with what their insights say. The kind is the segment of its paths.
+//
+// GET /meshes/{mesh}/{kind}/_overview
+func (c *Client) GetMeshesMeshKindItsOverview(ctx context.Context, mesh string, kind string, options ...Option) (List, error) {
+	return call[List](ctx, c, "GET", fill("/meshes/{mesh}/{kind}/_overview", mesh, kind), nil, options)
+}
+
+// DeleteMeshesMeshKindName: Delete one. The kind is the segment of its paths.
+//
+// DELETE /meshes/{mesh}/{kind}/{name}
+func (c *Client) DeleteMeshesMeshKindName(ctx context.Context, mesh string, kind string, name string, options ...Option) (json.RawMessage, error) {
+	return call[json.RawMessage](ctx, c, "DELETE", fill("/meshes/{mesh}/{kind}/{name}", mesh, kind, name), nil, options)
+}
+
+// GetMeshesMeshKindName: Get one. The kind is the segment of its paths.
+//
+// GET /meshes/{mesh}/{kind}/{name}
+func (c *Client) GetMeshesMeshKindName(ctx context.Context, mesh string, kind string, name string, options ...Option) (json.RawMessage, error) {
+	return call[json.RawMessage](ctx, c, "GET", fill("/meshes/{mesh}/{kind}/{name}", mesh, kind, name), nil, options)
+}
+
+// PutMeshesMeshKindName: Create or replace one. The kind is the segment of its paths.
+//
+// PUT /meshes/{mesh}/{kind}/{name}
+func (c *Client) PutMeshesMeshKindName(ctx context.Context, mesh string, kind string, name string, body json.RawMessage, options ...Option) (json.RawMessage, error) {
+	return call[json.RawMessage](ctx, c, "PUT", fill("/meshes/{mesh}/{kind}/{name}", mesh, kind, name), body, options)
+}
+
+// GetMeshesMeshKindNameTheResourcesDataplanes: The Dataplanes that a policy selects, as kumactl asks. The kind is the segment of its paths.
+//
+// GET /meshes/{mesh}/{kind}/{name}/-resources/dataplanes
+func (c *Client) GetMeshesMeshKindNameTheResourcesDataplanes(ctx context.Context, mesh string, kind string, name string, options ...Option) (List, error) {
+	return call[List](ctx, c, "GET", fill("/meshes/{mesh}/{kind}/{name}/-resources/dataplanes", mesh, kind, name), nil, options)
+}
+
+// GetMeshesMeshKindNameItsDataplanes: The Dataplanes that a service selects. The kind is the segment of its paths.
+//
+// GET /meshes/{mesh}/{kind}/{name}/_dataplanes
+func (c *Client) GetMeshesMeshKindNameItsDataplanes(ctx context.Context, mesh string, kind string, name string, options ...Option) (List, error) {
+	return call[List](ctx, c, "GET", fill("/meshes/{mesh}/{kind}/{name}/_dataplanes", mesh, kind, name), nil, options)
+}
+
+// GetMeshesMeshKindNameItsHostnames: The names that a destination can be called by. The kind is the segment of its paths.
+//
+// GET /meshes/{mesh}/{kind}/{name}/_hostnames
+func (c *Client) GetMeshesMeshKindNameItsHostnames(ctx context.Context, mesh string, kind string, name string, options ...Option) (json.RawMessage, error) {
+	return call[json.RawMessage](ctx, c, "GET", fill("/meshes/{mesh}/{kind}/{name}/_hostnames", mesh, kind, name), nil, options)
+}
+
+// GetMeshesMeshKindNameItsResourcesDataplanes: The Dataplanes that a policy selects. The kind is the segment of its paths.
+//
+// GET /meshes/{mesh}/{kind}/{name}/_resources/dataplanes
+func (c *Client) GetMeshesMeshKindNameItsResourcesDataplanes(ctx context.Context, mesh string, kind string, name string, options ...Option) (List, error) {
+	return call[List](ctx, c, "GET", fill("/meshes/{mesh}/{kind}/{name}/_resources/dataplanes", mesh, kind, name), nil, options)
+}
+
+// GetMeshesMeshKindNameDataplanes: The Dataplanes that a policy selects, in an older form. The kind is the segment of its paths.
+//
+// GET /meshes/{mesh}/{kind}/{name}/dataplanes
+func (c *Client) GetMeshesMeshKindNameDataplanes(ctx context.Context, mesh string, kind string, name string, options ...Option) (json.RawMessage, error) {
+	return call[json.RawMessage](ctx, c, "GET", fill("/meshes/{mesh}/{kind}/{name}/dataplanes", mesh, kind, name), nil, options)
+}
+
+// GetKind: List resources of the kind given. The kind is the segment of its paths.
+//
+// GET /{kind}
+func (c *Client) GetKind(ctx context.Context, kind string, options ...Option) (List, error) {
+	return call[List](ctx, c, "GET", fill("/{kind}", kind), nil, options)
+}
+
+// GetKindItsOverview: List them together with what their insights say. The kind is the segment of its paths.
+//
+// GET /{kind}/_overview
+func (c *Client) GetKindItsOverview(ctx context.Context, kind string, options ...Option) (List, error) {
+	return call[List](ctx, c, "GET", fill("/{kind}/_overview", kind), nil, options)
+}
+
+// DeleteKindName: Delete one. The kind is the segment of its paths.
+//
+// DELETE /{kind}/{name}
+func (c *Client) DeleteKindName(ctx context.Context, kind string, name string, options ...Option) (json.RawMessage, error) {
+	return call[json.RawMessage](ctx, c, "DELETE", fill("/{kind}/{name}", kind, name), nil, options)
+}
+
+// GetKindName: Get one. The kind is the segment of its paths.
+//
+// GET /{kind}/{name}
+func (c *Client) GetKindName(ctx context.Context, kind string, name string, options ...Option) (json.RawMessage, error) {
+	return call[json.RawMessage](ctx, c, "GET", fill("/{kind}/{name}", kind, name), nil, options)
+}
+
+// PutKindName: Create or replace one. The kind is the segment of its paths.
+//
+// PUT /{kind}/{name}
+func (c *Client) PutKindName(ctx context.Context, kind string, name string, body json.RawMessage, options ...Option) (json.RawMessage, error) {
+	return call[json.RawMessage](ctx, c, "PUT", fill("/{kind}/{name}", kind, name), body, options)
+}
+
 // WithAtollMinRevision: Wait until this revision is visible.
 func WithAtollMinRevision(value int64) Option {
 	return func(query url.Values, header http.Header) {
@@ -3058,9 +4410,19 @@ func WithIfNoneMatch(value string) Option {
 	return func(query url.Values, header http.Header) { header.Set("If-None-Match", value) }
 }
 
+// WithAfter: From this revision or time on; else from now on.
+func WithAfter(value string) Option {
+	return func(query url.Values, header http.Header) { query.Set("after", value) }
+}
+
 // WithAt: As it was at a revision or a time.
 func WithAt(value string) Option {
 	return func(query url.Values, header http.Header) { query.Set("at", value) }
+}
+
+// WithAuthor: Only by this user.
+func WithAuthor(value string) Option {
+	return func(query url.Values, header http.Header) { query.Set("author", value) }
 }
 
 // WithDryRun: Say what would change, and change nothing.
@@ -3093,6 +4455,11 @@ func WithInclude(value string) Option {
 	return func(query url.Values, header http.Header) { query.Set("include", value) }
 }
 
+// WithKind: Only of these kinds, separated by commas.
+func WithKind(value string) Option {
+	return func(query url.Values, header http.Header) { query.Set("kind", value) }
+}
+
 // WithLose: The zone.
 func WithLose(value string) Option {
 	return func(query url.Values, header http.Header) { query.Set("lose", value) }
@@ -3123,6 +4490,11 @@ func WithShadow(value bool) Option {
 	return func(query url.Values, header http.Header) { query.Set("shadow", strconv.FormatBool(value)) }
 }
 
+// WithSince: Only from this time on (RFC 3339).
+func WithSince(value string) Option {
+	return func(query url.Values, header http.Header) { query.Set("since", value) }
+}
+
 // WithSize: How many at most; 100 unless told, 1000 at most.
 func WithSize(value int64) Option {
 	return func(query url.Values, header http.Header) { query.Set("size", strconv.FormatInt(value, 10)) }
@@ -3136,6 +4508,11 @@ func WithTag(value string) Option {
 // WithTo: A hostname, virtual address, service or KRI, with its port where there are several.
 func WithTo(value string) Option {
 	return func(query url.Values, header http.Header) { query.Set("to", value) }
+}
+
+// WithUntil: Only up to this time (RFC 3339).
+func WithUntil(value string) Option {
+	return func(query url.Values, header http.Header) { query.Set("until", value) }
 }
 
 // WithZone: Only if this zone were lost.

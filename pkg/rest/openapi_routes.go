@@ -79,7 +79,7 @@ var (
 
 // documented describes an operation. Kinds are all described alike.
 func (a *API) documented(pattern, method string) operationDoc {
-	if d, ok := operations[method+" "+pattern]; ok {
+	if d, ok := operationFor(method + " " + pattern); ok {
 		return d
 	}
 	parts := strings.Split(strings.Trim(pattern, "/"), "/")

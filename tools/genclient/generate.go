@@ -38,6 +38,7 @@ type content map[string]struct{ Schema *schema }
 type operation struct {
 	OperationID string
 	Summary     string
+	Tags        []string
 	Parameters  []parameter
 	RequestBody *struct{ Content content }
 	Responses   map[string]struct{ Content content }
@@ -62,6 +63,7 @@ func generate(doc []byte) ([]byte, error) {
 	}
 	g := &generator{types: map[string]bool{}}
 	options := map[string]parameter{}
+	shared := newShared(&d)
 	for _, path := range slices.Sorted(maps.Keys(d.Paths)) {
 		item := d.Paths[path]
 		var inPath []parameter
@@ -83,8 +85,10 @@ func generate(doc []byte) ([]byte, error) {
 				options[p.Name] = p
 			}
 			g.operation(strings.ToUpper(method), path, inPath, &op)
+			shared.add(strings.ToUpper(method), path, &op)
 		}
 	}
+	shared.write(g)
 	for _, name := range slices.Sorted(maps.Keys(options)) {
 		g.option(options[name])
 	}

@@ -31,7 +31,7 @@ func current() ([]byte, error) {
 	for _, d := range all.Policies() {
 		kinds = append(kinds, d.Kind())
 	}
-	doc, err := rest.Describe(resource.NewKinds(kinds...))
+	doc, err := rest.Describe(resource.NewKinds(kinds...), all.Policies())
 	if err != nil {
 		return nil, err
 	}
