@@ -181,7 +181,7 @@ func timeoutPolicy(service, d string) map[string]any {
 // benchProxies measures one size and returns the name of its rows.
 func benchProxies(ctx context.Context, r *report, c size) (string, error) {
 	name := c.String()
-	ctx, cancel := context.WithTimeout(ctx, 8*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Minute)
 	defer cancel()
 	cp, err := startControlPlane(ctx, nil)
 	if err != nil {
