@@ -4344,6 +4344,13 @@ func (c *Client) GetMeshesMeshKindNameItsHostnames(ctx context.Context, mesh str
 	return call[json.RawMessage](ctx, c, "GET", fill("/meshes/{mesh}/{kind}/{name}/_hostnames", mesh, kind, name), nil, options)
 }
 
+// GetMeshesMeshKindNameItsOverview: One together with what its insight says. The kind is the segment of its paths.
+//
+// GET /meshes/{mesh}/{kind}/{name}/_overview
+func (c *Client) GetMeshesMeshKindNameItsOverview(ctx context.Context, mesh string, kind string, name string, options ...Option) (json.RawMessage, error) {
+	return call[json.RawMessage](ctx, c, "GET", fill("/meshes/{mesh}/{kind}/{name}/_overview", mesh, kind, name), nil, options)
+}
+
 // GetMeshesMeshKindNameItsResourcesDataplanes: The Dataplanes that a policy selects. The kind is the segment of its paths.
 //
 // GET /meshes/{mesh}/{kind}/{name}/_resources/dataplanes
@@ -4391,6 +4398,13 @@ func (c *Client) GetKindName(ctx context.Context, kind string, name string, opti
 // PUT /{kind}/{name}
 func (c *Client) PutKindName(ctx context.Context, kind string, name string, body json.RawMessage, options ...Option) (json.RawMessage, error) {
 	return call[json.RawMessage](ctx, c, "PUT", fill("/{kind}/{name}", kind, name), body, options)
+}
+
+// GetKindNameItsOverview: One together with what its insight says. The kind is the segment of its paths.
+//
+// GET /{kind}/{name}/_overview
+func (c *Client) GetKindNameItsOverview(ctx context.Context, kind string, name string, options ...Option) (json.RawMessage, error) {
+	return call[json.RawMessage](ctx, c, "GET", fill("/{kind}/{name}/_overview", kind, name), nil, options)
 }
 
 // WithAtollMinRevision: Wait until this revision is visible.
@@ -4455,6 +4469,11 @@ func WithInclude(value string) Option {
 	return func(query url.Values, header http.Header) { query.Set("include", value) }
 }
 
+// WithIncludeEds: Of xds: with the endpoints.
+func WithIncludeEds(value bool) Option {
+	return func(query url.Values, header http.Header) { query.Set("include_eds", strconv.FormatBool(value)) }
+}
+
 // WithKind: Only of these kinds, separated by commas.
 func WithKind(value string) Option {
 	return func(query url.Values, header http.Header) { query.Set("kind", value) }
@@ -4513,6 +4532,11 @@ func WithTo(value string) Option {
 // WithUntil: Only up to this time (RFC 3339).
 func WithUntil(value string) Option {
 	return func(query url.Values, header http.Header) { query.Set("until", value) }
+}
+
+// WithUsedonly: Of stats: only those that were used, which is the default.
+func WithUsedonly(value bool) Option {
+	return func(query url.Values, header http.Header) { query.Set("usedonly", strconv.FormatBool(value)) }
 }
 
 // WithZone: Only if this zone were lost.

@@ -6,10 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	api "github.com/atoll-mesh/atoll/api/client"
 )
 
 // Values of --dry-run.
@@ -150,7 +151,13 @@ type target struct {
 	mesh, name string
 }
 
-func (t target) path() string { return t.kind.itemPath(t.mesh, t.name) }
+// path is where the resource is.
+func (t target) path() string {
+	if t.kind.Scope == "Mesh" {
+		return "/meshes/" + t.mesh + "/" + t.kind.Path + "/" + t.name
+	}
+	return "/" + t.kind.Path + "/" + t.name
+}
 
 func (t target) String() string {
 	if t.kind.Scope == "Mesh" {
@@ -199,20 +206,21 @@ func (a *applying) applyOne(ctx context.Context, d *document) error {
 		fmt.Fprintln(a.out, "---")
 		return a.printDocument(body)
 	}
-	before, err := a.cl.do(ctx, "GET", t.path(), nil)
+	before, err := t.get(ctx, a.cl)
 	if err != nil && !isNotFound(err) {
 		return err
 	}
-	path, note := t.path(), ""
+	var options []api.Option
+	note := ""
 	if a.dryRun == dryRunServer {
-		path, note = withQuery(path, url.Values{"dryRun": {"true"}}), " (server dry run)"
+		options, note = append(options, api.WithDryRun(true)), " (server dry run)"
 	}
-	answer, err := a.cl.do(ctx, "PUT", path, body)
+	answer, err := t.put(ctx, a.cl, body, options...)
 	if err != nil {
 		return d.locate(err)
 	}
 	verb := "updated"
-	if before == nil {
+	if before.body == nil {
 		verb = "created"
 	}
 	fmt.Fprintf(a.out, "%s %s%s\n", t, verb, note)

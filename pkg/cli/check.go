@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	api "github.com/atoll-mesh/atoll/api/client"
 	"github.com/atoll-mesh/atoll/pkg/observe"
 )
 
@@ -40,7 +41,7 @@ type check struct {
 type checking struct {
 	*app
 	cl                     *client
-	index                  struct{ Product, Version, AtollVersion string }
+	index                  index
 	zones, meshes, proxies []json.RawMessage
 }
 
@@ -166,7 +167,7 @@ func failed(err error) finding {
 }
 
 func (c *checking) reachable(ctx context.Context) finding {
-	if err := c.cl.get(ctx, "/", &c.index); err != nil {
+	if err := c.cl.whoAnswers(ctx, &c.index); err != nil {
 		return finding{faulty, err.Error(), "start it, or name another one with --server or 'atollctl config control-planes switch'"}
 	}
 	return finding{}
@@ -187,7 +188,7 @@ func (c *checking) version(context.Context) finding {
 const clockTolerance = 5 * time.Second
 
 func (c *checking) clock(ctx context.Context) finding {
-	got, err := c.cl.call(ctx, http.MethodGet, "/", nil, nil)
+	got, err := raw(c.cl, func(x *api.Client) (api.GetAnswer, error) { return x.Get(ctx) })
 	if err != nil {
 		return failed(err)
 	}
@@ -230,11 +231,8 @@ func (c *checking) certificate(ctx context.Context) finding {
 }
 
 func (c *checking) identity(ctx context.Context) finding {
-	var who struct {
-		Name   string
-		Groups []string
-	}
-	if err := c.cl.get(ctx, "/who-am-i", &who); err != nil {
+	who, err := c.cl.api(nil).GetWhoAmI(ctx)
+	if err != nil {
 		return failed(err)
 	}
 	if strings.Contains(who.Name, "anonymous") {
@@ -245,7 +243,7 @@ func (c *checking) identity(ctx context.Context) finding {
 
 func (c *checking) readable(ctx context.Context) finding {
 	var err error
-	if c.meshes, _, err = c.cl.list(ctx, "/meshes", nil); err != nil {
+	if c.meshes, _, err = c.cl.list(ctx, kindInfo{Path: meshesPath}.in(""), nil); err != nil {
 		return failed(err)
 	}
 	if len(c.meshes) == 0 {

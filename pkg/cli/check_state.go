@@ -27,7 +27,7 @@ func several(level int, what string, names []string, remedy string) finding {
 // each calls look with every zone.
 func (c *checking) eachZone(ctx context.Context, look func(*zoneState)) error {
 	if c.zones == nil {
-		list, _, err := c.cl.list(ctx, "/zones/_overview", nil)
+		list, _, err := c.cl.list(ctx, overviewsIn("", zonesPath), nil)
 		if err != nil {
 			return err
 		}
@@ -104,7 +104,7 @@ func (c *checking) unrejected(ctx context.Context) finding {
 
 func (c *checking) eachProxy(ctx context.Context, look func(*proxy)) error {
 	if c.proxies == nil {
-		list, _, err := c.cl.list(ctx, "/dataplanes/_overview", nil)
+		list, _, err := c.cl.list(ctx, overviewsIn("", dataplanesPath), nil)
 		if err != nil {
 			return err
 		}

@@ -61,20 +61,6 @@ func (k kindInfo) named(word string) bool {
 	return false
 }
 
-func (k kindInfo) itemPath(mesh, name string) string {
-	if k.Scope == "Mesh" {
-		return "/meshes/" + url.PathEscape(mesh) + "/" + k.Path + "/" + url.PathEscape(name)
-	}
-	return "/" + k.Path + "/" + url.PathEscape(name)
-}
-
-func (k kindInfo) listPath(mesh string) string {
-	if k.Scope == "Mesh" && mesh != "" {
-		return "/meshes/" + url.PathEscape(mesh) + "/" + k.Path
-	}
-	return "/" + k.Path
-}
-
 // problem is an error answer.
 type problem struct {
 	Status     int         `json:"status"`
@@ -220,13 +206,7 @@ type answer struct {
 	revision uint64 // of the store, as of this answer; 0: not said
 }
 
-// do makes one call. Answers other than 2xx are a *problem with an exit code.
-func (c *client) do(ctx context.Context, method, path string, body []byte) ([]byte, error) {
-	a, err := c.call(ctx, method, path, body, nil)
-	return a.body, err
-}
-
-// call is do with headers.
+// call makes one call. Answers other than 2xx are a *problem with an exit code.
 func (c *client) call(ctx context.Context, method, path string, body []byte, header http.Header) (answer, error) {
 	resp, err := c.send(ctx, method, path, body, header)
 	if err != nil {
@@ -323,21 +303,10 @@ func problemOf(resp *http.Response, method, path string, content []byte) error {
 	return &exitError{p.code(), p}
 }
 
-func (c *client) get(ctx context.Context, path string, into any) error {
-	b, err := c.do(ctx, http.MethodGet, path, nil)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(b, into); err != nil {
-		return fmt.Errorf("%s answered something that is not the API of a control plane: %w", c.base+path, err)
-	}
-	return nil
-}
-
 // allKinds lists the kinds of the server.
 func (c *client) allKinds(ctx context.Context) ([]kindInfo, error) {
 	if c.kinds == nil {
-		answer, err := c.api().GetItsResources(ctx)
+		answer, err := c.api(nil).GetItsResources(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -357,15 +326,6 @@ func (c *client) allKinds(ctx context.Context) ([]kindInfo, error) {
 		}
 	}
 	return c.kinds, nil
-}
-
-// api is the generated client over this one. Resources go without it: their kinds
-// are learned from the server, and documents are shown as they came.
-func (c *client) api() *api.Client {
-	return &api.Client{Send: func(ctx context.Context, method, path string, header http.Header, body []byte) ([]byte, error) {
-		a, err := c.call(ctx, method, path, body, header)
-		return a.body, err
-	}}
 }
 
 // kindByName finds a kind by type, path segment, singular or short name.
@@ -428,40 +388,29 @@ type page struct {
 }
 
 // list reads all pages of a list, or one page when size is given.
-func (c *client) list(ctx context.Context, path string, query url.Values) (items []json.RawMessage, total int, err error) {
-	p, err := c.pages(ctx, path, query, nil)
+func (c *client) list(ctx context.Context, of listing, query url.Values) (items []json.RawMessage, total int, err error) {
+	p, err := c.pages(ctx, of, query, nil)
 	return p.items, p.total, err
 }
 
-func (c *client) pages(ctx context.Context, path string, query url.Values, header http.Header) (all page, err error) {
-	query = maps.Clone(query)
-	if query == nil {
-		query = url.Values{}
-	}
+func (c *client) pages(ctx context.Context, of listing, query url.Values, header http.Header) (all page, err error) {
+	query = cloneQuery(query)
 	onePage := query.Get("size") != ""
 	if !onePage {
 		query.Set("size", "1000")
 	}
-	next := path + "?" + query.Encode()
-	for next != "" {
-		var one struct {
-			Total int
-			Items []json.RawMessage
-			Next  *string
-		}
-		got, err := c.call(ctx, http.MethodGet, next, nil, header)
+	for {
+		var got answer
+		one, err := of(ctx, c.api(&got), api.WithQuery(query), api.WithHeader(header))
 		if err != nil {
 			return page{}, err
-		}
-		if err := json.Unmarshal(got.body, &one); err != nil {
-			return page{}, fmt.Errorf("%s answered something that is not a list: %w", c.base+path, err)
 		}
 		if all.revision == 0 {
 			all.revision = got.revision
 		}
-		all.items, all.total, next = append(all.items, one.Items...), one.Total, ""
+		all.items, all.total = append(all.items, one.Items...), int(one.Total)
 		if one.Next == nil || *one.Next == "" {
-			break
+			return all, nil
 		}
 		u, err := url.Parse(*one.Next)
 		if err != nil {
@@ -469,11 +418,10 @@ func (c *client) pages(ctx context.Context, path string, query url.Values, heade
 		}
 		if onePage {
 			all.next = u.Query().Get("offset")
-		} else {
-			next = path + "?" + u.RawQuery // the same server, by the way we reach it
+			return all, nil
 		}
+		query = u.Query() // the same server, by the way we reach it
 	}
-	return all, nil
 }
 
 // isNotFound tells whether err is a 404 of the server.

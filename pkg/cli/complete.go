@@ -40,7 +40,7 @@ func (a *app) completeResource(cmd *cobra.Command, given []string, begun string)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	items, _, err := cl.list(cmd.Context(), k.listPath(a.mesh), url.Values{"name": {begun}})
+	items, _, err := cl.list(cmd.Context(), k.in(a.mesh), url.Values{"name": {begun}})
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}

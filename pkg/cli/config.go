@@ -186,11 +186,11 @@ func (a *app) addPlaneCmd() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				var index struct{ Product, Version string }
-				if err := cl.get(cmd.Context(), "/", &index); err != nil {
+				var there index
+				if err := cl.whoAnswers(cmd.Context(), &there); err != nil {
 					return err
 				}
-				if index.Version == "" {
+				if there.Version == "" {
 					return failWith(exitFailed, "%s does not answer like a control plane; check the address, or add it anyway with --skip-check", cp.URL)
 				}
 			}

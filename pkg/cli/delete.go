@@ -36,7 +36,7 @@ What depends on a resource goes with it: a Mesh takes along what is in it.`,
 				return err
 			}
 			remove := func(t target) error {
-				_, err := cl.do(cmd.Context(), "DELETE", t.path(), nil)
+				err := t.remove(cmd.Context(), cl)
 				switch {
 				case isNotFound(err) && missingOK:
 					return nil

@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
+
+	api "github.com/atoll-mesh/atoll/api/client"
 )
 
 func (a *app) diffCmd() *cobra.Command {
@@ -77,7 +78,7 @@ type preview struct {
 
 // preview asks what writing a document would do.
 func (c *client) preview(ctx context.Context, t target, doc []byte) (p preview, err error) {
-	b, err := c.do(ctx, http.MethodPut, withQuery(t.path(), url.Values{"dryRun": {"true"}}), doc)
+	b, err := t.put(ctx, c, doc, api.WithDryRun(true))
 	if err != nil {
 		return p, err
 	}
@@ -109,13 +110,13 @@ func (a *app) diffOne(ctx context.Context, cl *client, d *document, trial bool) 
 	if err != nil {
 		return false, err
 	}
-	stored, err := cl.do(ctx, "GET", t.path(), nil)
+	got, err := t.get(ctx, cl)
 	if err != nil && !isNotFound(err) {
 		return false, err
 	}
 	var from map[string]any
-	if stored != nil {
-		if err := json.Unmarshal(stored, &from); err != nil {
+	if got.body != nil {
+		if err := json.Unmarshal(got.body, &from); err != nil {
 			return false, err
 		}
 	}

@@ -3,10 +3,11 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
-	"net/url"
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	api "github.com/atoll-mesh/atoll/api/client"
 )
 
 // wayStep is one step of a way through the mesh.
@@ -28,11 +29,13 @@ func (a *app) explainWay(cmd *cobra.Command, from, to string) error {
 	if err != nil {
 		return err
 	}
-	q := url.Values{"from": {from}, "to": {to}}
-	b, err := cl.do(cmd.Context(), "GET", "/meshes/"+url.PathEscape(a.mesh)+"/_explain?"+q.Encode(), nil)
+	got, err := raw(cl, func(x *api.Client) (api.GetMeshesMeshItsExplainAnswer, error) {
+		return x.GetMeshesMeshItsExplain(cmd.Context(), a.mesh, api.WithFrom(from), api.WithTo(to))
+	})
 	if err != nil {
 		return err
 	}
+	b := got.body
 	var report struct {
 		OK     bool
 		Broken string

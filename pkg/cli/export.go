@@ -5,11 +5,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	api "github.com/atoll-mesh/atoll/api/client"
 )
 
 // Profiles of export.
@@ -125,7 +126,7 @@ func (e *exporting) run(ctx context.Context) error {
 		if !e.includes(k) {
 			continue
 		}
-		items, _, err := e.cl.list(ctx, k.listPath(""), url.Values{})
+		items, _, err := e.cl.list(ctx, k.in(""), nil)
 		if err != nil {
 			return err
 		}
@@ -180,13 +181,13 @@ func (e *exporting) write(ctx context.Context, x exported) error {
 	}
 	mesh, _ := x.doc["mesh"].(string)
 	name, _ := x.doc["name"].(string)
-	q := url.Values{"format": {"k8s"}}
+	options := []api.Option{api.WithFormat("k8s")}
 	if e.namespace != "" {
-		q.Set("namespace", e.namespace)
+		options = append(options, api.WithNamespace(e.namespace))
 	}
-	b, err := e.cl.do(ctx, "GET", withQuery(x.kind.itemPath(mesh, name), q), nil)
+	got, err := target{x.kind, mesh, name}.get(ctx, e.cl, options...)
 	if err != nil {
 		return err
 	}
-	return e.printDocument(b)
+	return e.printDocument(got.body)
 }

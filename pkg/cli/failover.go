@@ -4,13 +4,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	api "github.com/atoll-mesh/atoll/api/client"
 	"github.com/atoll-mesh/atoll/pkg/failover"
 	"github.com/atoll-mesh/atoll/pkg/resource"
 )
@@ -63,16 +63,12 @@ func (f *foresight) inputs() (failover.Inputs, error) {
 	return in, err
 }
 
-// ask has the control plane look.
-func (f *foresight) ask(cmd *cobra.Command, path string, query url.Values, into any) error {
-	cl, err := f.connect()
-	if err != nil {
-		return err
-	}
+// options are what the control plane is asked about.
+func (f *foresight) options(of ...api.Option) []api.Option {
 	if f.mesh != "" {
-		query.Set("mesh", f.mesh)
+		of = append(of, api.WithMesh(f.mesh))
 	}
-	return cl.get(cmd.Context(), path+"?"+query.Encode(), into)
+	return of
 }
 
 // answer prints what was found, or returns false when a table is wanted.
@@ -149,12 +145,18 @@ applied to a global, and asks no server.`,
 
 func (f *foresight) gaps(cmd *cobra.Command) (*gapList, error) {
 	if len(f.files) == 0 {
-		query := url.Values{}
+		cl, err := f.connect()
+		if err != nil {
+			return nil, err
+		}
+		options := f.options()
 		if f.zone != "" {
-			query.Set("zone", f.zone)
+			options = append(options, api.WithZone(f.zone))
 		}
 		var list gapList
-		return &list, f.ask(cmd, "/failover/gaps", query, &list)
+		return &list, read(cl, &list, func(x *api.Client) (api.GetFailoverGapsAnswer, error) {
+			return x.GetFailoverGaps(cmd.Context(), options...)
+		})
 	}
 	in, err := f.inputs()
 	if err != nil {
@@ -265,8 +267,14 @@ touched. -o json and -o yaml show each endpoint.`,
 
 func (f *foresight) simulate(cmd *cobra.Command) (*failover.Simulation, error) {
 	if len(f.files) == 0 {
+		cl, err := f.connect()
+		if err != nil {
+			return nil, err
+		}
 		var s failover.Simulation
-		return &s, f.ask(cmd, "/failover/simulate", url.Values{"lose": {f.zone}}, &s)
+		return &s, read(cl, &s, func(x *api.Client) (api.GetFailoverSimulateAnswer, error) {
+			return x.GetFailoverSimulate(cmd.Context(), f.options(api.WithLose(f.zone))...)
+		})
 	}
 	in, err := f.inputs()
 	if err != nil {

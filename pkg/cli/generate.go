@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
-	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"strings"
@@ -12,6 +11,8 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/spf13/cobra"
+
+	api "github.com/atoll-mesh/atoll/api/client"
 )
 
 func (a *app) generateCmd() *cobra.Command {
@@ -21,21 +22,13 @@ func (a *app) generateCmd() *cobra.Command {
 		a.dataplaneTokenCmd(), a.zoneTokenCmd(), a.userTokenCmd(), a.signingKeyCmd(), a.publicKeyCmd(), a.certificateCmd())
 }
 
-// token asks the server for a token and prints it with nothing around it.
-func (a *app) tokenFrom(cmd *cobra.Command, path string, body any) error {
+// tokenFrom asks the server for a token and prints it with nothing around it.
+func (a *app) tokenFrom(issue func(*api.Client) (string, error)) error {
 	cl, err := a.connect()
 	if err != nil {
 		return err
 	}
-	if m, ok := body.(map[string]any); ok && m["mesh"] == "" {
-		m["mesh"] = a.mesh
-	}
-	b, err := json.Marshal(body)
-	if err != nil {
-		return err
-	}
-	token, err := cl.do(cmd.Context(), "POST", path, b)
-	return a.printToken(string(token), err)
+	return a.printToken(issue(cl.api(nil)))
 }
 
 func (a *app) printToken(token string, err error) error {
@@ -43,6 +36,11 @@ func (a *app) printToken(token string, err error) error {
 		_, err = fmt.Fprintln(a.out, strings.TrimSpace(token))
 	}
 	return err
+}
+
+func text(d time.Duration) *string {
+	s := d.String()
+	return &s
 }
 
 // validFor adds the flag --valid-for, which the server reads.
@@ -72,8 +70,10 @@ func (a *app) dataplaneTokenCmd() *cobra.Command {
 				}
 				return a.printToken(off.sign(jwt.MapClaims{"Name": name, "Mesh": mesh, "Tags": lists, "Type": proxyType, "Workload": workload}, valid))
 			}
-			return a.tokenFrom(cmd, "/tokens/dataplane", map[string]any{
-				"name": name, "mesh": a.mesh, "tags": lists, "type": proxyType, "workload": workload, "validFor": valid.String(),
+			return a.tokenFrom(func(x *api.Client) (string, error) {
+				return x.PostTokensDataplane(cmd.Context(), api.PostTokensDataplaneBody{
+					Name: &name, Mesh: a.mesh, Tags: lists, Type: &proxyType, Workload: &workload, ValidFor: text(valid),
+				})
 			})
 		},
 	}
@@ -104,7 +104,9 @@ func (a *app) zoneTokenCmd() *cobra.Command {
 			if off.keyPath != "" {
 				return a.printToken(off.sign(jwt.MapClaims{"Zone": zone, "Scope": scope}, valid))
 			}
-			return a.tokenFrom(cmd, "/tokens/zone", map[string]any{"zone": zone, "scope": scope, "validFor": valid.String()})
+			return a.tokenFrom(func(x *api.Client) (string, error) {
+				return x.PostTokensZone(cmd.Context(), api.PostTokensZoneBody{Zone: zone, Scope: scope, ValidFor: text(valid)})
+			})
 		},
 	}
 	c.Flags().StringVar(&zone, "zone", "", "name of the zone")
@@ -131,7 +133,9 @@ func (a *app) userTokenCmd() *cobra.Command {
 			if off.keyPath != "" {
 				return a.printToken(off.sign(jwt.MapClaims{"Name": name, "Groups": groups}, valid))
 			}
-			return a.tokenFrom(cmd, "/tokens/user", map[string]any{"name": name, "groups": groups, "validFor": valid.String()})
+			return a.tokenFrom(func(x *api.Client) (string, error) {
+				return x.PostTokensUser(cmd.Context(), api.PostTokensUserBody{Name: name, Groups: groups, ValidFor: valid.String()})
+			})
 		},
 	}
 	c.Flags().StringVar(&name, "name", "", "name of the user")

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	api "github.com/atoll-mesh/atoll/api/client"
 )
 
 // item is what tables show of any resource.
@@ -113,7 +115,7 @@ A template for -o jsonpath holds text and paths in braces: {.spec.to[0]},
 			if name != "" {
 				return a.getOne(cmd.Context(), cl, k, name, &sel)
 			}
-			p, err := cl.pages(cmd.Context(), k.listPath(a.meshOf(&sel)), sel.query(), nil)
+			p, err := cl.pages(cmd.Context(), k.in(a.meshOf(&sel)), sel.query(), nil)
 			if err != nil {
 				return err
 			}
@@ -142,7 +144,7 @@ func (a *app) meshOf(sel *selection) string {
 }
 
 func (a *app) getOne(ctx context.Context, cl *client, k kindInfo, name string, sel *selection) error {
-	b, err := cl.do(ctx, "GET", withQuery(k.itemPath(a.mesh, name), sel.query()), nil)
+	got, err := target{k, a.mesh, name}.get(ctx, cl, api.WithQuery(sel.query()))
 	if isNotFound(err) {
 		return a.noSuchHere(ctx, cl, k, name)
 	}
@@ -151,18 +153,11 @@ func (a *app) getOne(ctx context.Context, cl *client, k kindInfo, name string, s
 	}
 	switch kind, _, _ := strings.Cut(a.output, "="); kind {
 	case "json", "yaml":
-		return a.printJSON(b)
+		return a.printJSON(got.body)
 	case "jsonpath":
-		return a.printPath(b)
+		return a.printPath(got.body)
 	}
-	return a.show(k, page{items: []json.RawMessage{b}, total: 1})
-}
-
-func withQuery(path string, q url.Values) string {
-	if len(q) == 0 {
-		return path
-	}
-	return path + "?" + q.Encode()
+	return a.show(k, page{items: []json.RawMessage{got.body}, total: 1})
 }
 
 func (a *app) noSuch(k kindInfo, name string) error {

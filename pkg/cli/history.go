@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	api "github.com/atoll-mesh/atoll/api/client"
 )
 
 // changed is one change as the server lists it.
@@ -77,11 +79,13 @@ undoes a revision.`,
 			if since > 0 {
 				q.Set("since", time.Now().Add(-since).UTC().Format(time.RFC3339))
 			}
-			b, err := cl.do(cmd.Context(), "GET", withQuery("/history", q), nil)
+			got, err := raw(cl, func(x *api.Client) (api.GetHistoryAnswer, error) {
+				return x.GetHistory(cmd.Context(), api.WithQuery(q))
+			})
 			if err != nil {
 				return err
 			}
-			return a.showHistory(b)
+			return a.showHistory(got.body)
 		},
 	}
 	a.meshFlag(c)
@@ -127,21 +131,17 @@ was changed again since. 'atollctl history' lists revisions.`,
 			if _, err := strconv.ParseUint(given[0], 10, 64); err != nil {
 				return failWith(exitUsage, "%q is no revision; it is a number of 'atollctl history'", given[0])
 			}
-			q := url.Values{}
+			var options []api.Option
 			note := ""
 			switch dryRun {
 			case dryRunNone:
 			case dryRunServer:
-				q.Set("dryRun", "true")
+				options = append(options, api.WithDryRun(true))
 				note = " (server dry run)"
 			default:
 				return failWith(exitUsage, "unknown --dry-run %q; choose %s or %s", dryRun, dryRunNone, dryRunServer)
 			}
 			cl, err := a.connect()
-			if err != nil {
-				return err
-			}
-			b, err := cl.do(cmd.Context(), "POST", withQuery("/history/"+given[0]+"/revert", q), nil)
 			if err != nil {
 				return err
 			}
@@ -152,7 +152,9 @@ was changed again since. 'atollctl history' lists revisions.`,
 					Reason string
 				}
 			}
-			if err := json.Unmarshal(b, &done); err != nil {
+			if err := read(cl, &done, func(x *api.Client) (api.PostHistoryRevisionRevertAnswer, error) {
+				return x.PostHistoryRevisionRevert(cmd.Context(), given[0], options...)
+			}); err != nil {
 				return err
 			}
 			for i := range done.Reverted {

@@ -120,7 +120,7 @@ func (a *app) inspectZonesCmd() *cobra.Command {
 		Example: `  atollctl inspect zones`,
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			items, total, err := a.overviews(cmd, "/zones/_overview", nil)
+			items, total, err := a.overviews(cmd, func() listing { return overviewsIn("", zonesPath) }, nil)
 			if err != nil || items == nil {
 				return err
 			}
@@ -178,7 +178,8 @@ func lag(d syncDirection) string {
 	return fmt.Sprintf("%d (%.1fs)", behind, d.LagSeconds)
 }
 
-func (a *app) overviews(cmd *cobra.Command, path string, q url.Values) ([]json.RawMessage, int, error) {
+// overviews reads a list that of names; the mesh is known by then.
+func (a *app) overviews(cmd *cobra.Command, of func() listing, q url.Values) ([]json.RawMessage, int, error) {
 	if err := a.checkOutput("wide"); err != nil {
 		return nil, 0, err
 	}
@@ -186,10 +187,7 @@ func (a *app) overviews(cmd *cobra.Command, path string, q url.Values) ([]json.R
 	if err != nil {
 		return nil, 0, err
 	}
-	if q == nil {
-		q = url.Values{}
-	}
-	items, total, err := cl.list(cmd.Context(), strings.ReplaceAll(path, "{mesh}", url.PathEscape(a.mesh)), q)
+	items, total, err := cl.list(cmd.Context(), of(), q)
 	if items == nil && err == nil {
 		items = []json.RawMessage{}
 	}
@@ -278,7 +276,7 @@ func (a *app) inspectDataplanesCmd() *cobra.Command {
 			if gateway {
 				q.Set("gateway", "true")
 			}
-			items, total, err := a.overviews(cmd, "/meshes/{mesh}/dataplanes/_overview", q)
+			items, total, err := a.overviews(cmd, func() listing { return overviewsIn(a.mesh, dataplanesPath) }, q)
 			if err != nil {
 				return err
 			}

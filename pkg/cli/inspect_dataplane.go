@@ -1,14 +1,16 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	api "github.com/atoll-mesh/atoll/api/client"
 )
 
 // dataplaneViews are what can be asked about one proxy.
@@ -54,47 +56,30 @@ is made as if the policies labelled kuma.io/effect=shadow were in force, and wit
 			if err != nil {
 				return err
 			}
-			path := "/meshes/" + url.PathEscape(a.mesh) + "/dataplanes/" + url.PathEscape(given[0])
-			q := url.Values{}
-			switch what {
-			case "policies":
-				path += "/policies"
-			case "rejections":
-				path += "/_overview"
-			case "config-dump":
-				path += "/xds"
-				if eds {
-					q.Set("include_eds", "true")
-				}
-			case "stats", "clusters":
-				path += "/" + what
-				if a.output != "table" && a.output != "wide" {
-					q.Set("format", "json")
-				}
-			case "config":
-				path += "/_config"
+			var options []api.Option
+			switch {
+			case what == "config-dump" && eds:
+				options = append(options, api.WithIncludeEds(true))
+			case (what == "stats" || what == "clusters") && a.output != "table" && a.output != "wide":
+				options = append(options, api.WithFormat("json"))
+			case what == "rules" && a.output == "wide":
+				options = append(options, api.WithInclude("fields"))
+			case what == "config":
 				if shadow {
-					q.Set("shadow", "true")
+					options = append(options, api.WithShadow(true))
 				}
 				if len(include) > 0 {
-					q.Set("include", strings.Join(include, ","))
+					options = append(options, api.WithInclude(strings.Join(include, ",")))
 				}
-			case "rules":
-				path += "/_rules"
-				if a.output == "wide" {
-					q.Set("include", "fields")
-				}
-			default:
-				path += "/_" + what
 			}
-			b, err := cl.do(cmd.Context(), "GET", withQuery(path, q), nil)
+			got, err := cl.viewOf(cmd.Context(), what, a.mesh, given[0], options)
 			if isNotFound(err) {
 				return a.noSuchDataplane(cmd.Context(), cl, given[0], err)
 			}
 			if err != nil {
 				return err
 			}
-			return a.showDataplane(what, b)
+			return a.showDataplane(what, got.body)
 		},
 	}
 	a.meshFlag(c)
@@ -105,6 +90,37 @@ is made as if the policies labelled kuma.io/effect=shadow were in force, and wit
 	f.BoolVar(&shadow, "shadow", false, "of config: with the policies that are applied for show only")
 	f.StringSliceVar(&include, "include", nil, "of config: diff")
 	return c
+}
+
+// viewOf asks for one view of a proxy.
+func (c *client) viewOf(ctx context.Context, what, mesh, name string, o []api.Option) (answer, error) {
+	switch what {
+	case "policies":
+		return raw(c, func(x *api.Client) (api.GetMeshesMeshDataplanesNamePoliciesAnswer, error) {
+			return x.GetMeshesMeshDataplanesNamePolicies(ctx, mesh, name, o...)
+		})
+	case "overview", "rejections":
+		return raw(c, func(x *api.Client) (json.RawMessage, error) {
+			return x.GetMeshesMeshKindNameItsOverview(ctx, mesh, dataplanesPath, name, o...)
+		})
+	case "config":
+		return raw(c, func(x *api.Client) (api.GetMeshesMeshDataplanesNameItsConfigAnswer, error) {
+			return x.GetMeshesMeshDataplanesNameItsConfig(ctx, mesh, name, o...)
+		})
+	case "rules":
+		return raw(c, func(x *api.Client) (api.GetMeshesMeshDataplanesNameItsRulesAnswer, error) {
+			return x.GetMeshesMeshDataplanesNameItsRules(ctx, mesh, name, o...)
+		})
+	case "layout":
+		return raw(c, func(x *api.Client) (api.GetMeshesMeshDataplanesNameItsLayoutAnswer, error) {
+			return x.GetMeshesMeshDataplanesNameItsLayout(ctx, mesh, name, o...)
+		})
+	case "config-dump":
+		what = "xds"
+	}
+	return raw(c, func(x *api.Client) (string, error) {
+		return x.GetMeshesMeshDataplanesNameQuestion(ctx, mesh, name, what, o...)
+	})
 }
 
 func (a *app) showDataplane(what string, b []byte) error {

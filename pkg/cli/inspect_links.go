@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	api "github.com/atoll-mesh/atoll/api/client"
 )
 
 // zoneLinks is what zones say of each other: /zones/_links.
@@ -49,7 +51,7 @@ func (a *app) printZoneLinks(ctx context.Context) error {
 		return err
 	}
 	var m zoneLinks
-	if err := cl.get(ctx, "/zones/_links", &m); err != nil {
+	if err := read(cl, &m, func(x *api.Client) (api.GetZonesItsLinksAnswer, error) { return x.GetZonesItsLinks(ctx) }); err != nil {
 		var refused *problem
 		if errors.As(err, &refused) && (refused.Status == http.StatusNotFound || refused.Status == http.StatusForbidden) {
 			return nil

@@ -3,7 +3,6 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
-	"net/url"
 	"strconv"
 	"strings"
 
@@ -17,7 +16,7 @@ func (a *app) inspectMeshesCmd() *cobra.Command {
 		Example: `  atollctl inspect meshes`,
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			items, total, err := a.overviews(cmd, "/mesh-insights", nil)
+			items, total, err := a.overviews(cmd, func() listing { return kindInfo{Path: insightsPath}.in("") }, nil)
 			if err != nil {
 				return err
 			}
@@ -99,7 +98,7 @@ func (a *app) inspectServicesCmd() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				items, _, err := cl.list(cmd.Context(), k.listPath(a.mesh), nil)
+				items, _, err := cl.list(cmd.Context(), k.in(a.mesh), nil)
 				if err != nil {
 					return err
 				}
@@ -189,7 +188,7 @@ func (a *app) inspectPolicy(cmd *cobra.Command, kind, name string) error {
 	if k.Policy == nil {
 		return failWith(exitUsage, "%s is no policy; look at it with 'atollctl get'", k.Name)
 	}
-	items, total, err := cl.list(cmd.Context(), k.itemPath(a.mesh, name)+"/_resources/dataplanes", url.Values{})
+	items, total, err := cl.list(cmd.Context(), selectedBy(target{k, a.mesh, name}), nil)
 	if isNotFound(err) {
 		return a.noSuchHere(cmd.Context(), cl, k, name)
 	}

@@ -2,7 +2,10 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"strings"
+
+	api "github.com/atoll-mesh/atoll/api/client"
 )
 
 // description is what the server says about its API, as far as it is used here.
@@ -39,7 +42,7 @@ type schema struct {
 
 func (c *client) describe(ctx context.Context) (*description, error) {
 	d := &description{}
-	return d, c.get(ctx, "/api/openapi", d)
+	return d, read(c, d, func(x *api.Client) (json.RawMessage, error) { return x.GetApiOpenapi(ctx) })
 }
 
 // takes tells whether the server knows a query parameter of an operation. One

@@ -5,9 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net/url"
 	"slices"
 	"strings"
+
+	api "github.com/atoll-mesh/atoll/api/client"
 )
 
 // pruning says what apply deletes.
@@ -85,7 +86,7 @@ func (a *app) ownedBy(ctx context.Context, cl *client, labels map[string]string)
 			continue
 		}
 		sel := selection{labels: labels}
-		p, err := cl.pages(ctx, k.listPath(""), sel.query(), nil)
+		p, err := cl.pages(ctx, k.in(""), sel.query(), nil)
 		if err != nil {
 			if k.AdminOnly && isStatus(err, 403) {
 				continue // not theirs to apply either
@@ -121,7 +122,7 @@ func deleteRank(k kindInfo) int {
 // origin is what resources that were made at this control plane are labelled with.
 func (c *client) origin(ctx context.Context) (string, error) {
 	var cfg struct{ Mode string }
-	if err := c.get(ctx, "/config", &cfg); err != nil {
+	if err := read(c, &cfg, func(x *api.Client) (json.RawMessage, error) { return x.GetConfig(ctx) }); err != nil {
 		return "", err
 	}
 	if cfg.Mode == "global" {
@@ -140,11 +141,11 @@ func (a *applying) prune(ctx context.Context, gone []owned) error {
 			continue
 		case dryRunServer:
 			note = " (server dry run)"
-			if _, err := a.cl.do(ctx, "DELETE", withQuery(o.path(), url.Values{"dryRun": {"true"}}), nil); err != nil && !isNotFound(err) {
+			if err := o.remove(ctx, a.cl, api.WithDryRun(true)); err != nil && !isNotFound(err) {
 				return err
 			}
 		default:
-			if _, err := a.cl.do(ctx, "DELETE", o.path(), nil); err != nil && !isNotFound(err) {
+			if err := o.remove(ctx, a.cl); err != nil && !isNotFound(err) {
 				return err
 			}
 		}

@@ -15,7 +15,7 @@ func (a *app) noSuchDataplane(ctx context.Context, cl *client, name string, answ
 	if err != nil {
 		return answer
 	}
-	if _, err := cl.do(ctx, "GET", k.itemPath(a.mesh, name), nil); !isNotFound(err) {
+	if _, err := (target{k, a.mesh, name}).get(ctx, cl); !isNotFound(err) {
 		return answer
 	}
 	return a.noSuchHere(ctx, cl, k, name)
@@ -26,7 +26,7 @@ func (a *app) noSuchDataplane(ctx context.Context, cl *client, name string, answ
 func (a *app) noSuchHere(ctx context.Context, cl *client, k kindInfo, name string) error {
 	missing := a.noSuch(k, name)
 	q := url.Values{"filter[labels.kuma.io/display-name]": {name}, "size": {"10"}}
-	items, _, err := cl.list(ctx, k.listPath(a.mesh), q)
+	items, _, err := cl.list(ctx, k.in(a.mesh), q)
 	if err != nil || len(items) == 0 {
 		return missing
 	}

@@ -18,8 +18,8 @@ func (a *app) versionCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var s struct{ Product, Version, AtollVersion string }
-			if err := cl.get(cmd.Context(), "/", &s); err != nil {
+			var s index
+			if err := cl.whoAnswers(cmd.Context(), &s); err != nil {
 				fmt.Fprintf(a.err, "Warning: %v\n", err) // the client's version was asked for too
 				return nil
 			}

@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	api "github.com/atoll-mesh/atoll/api/client"
 )
 
 // watching is one run of "get -w": it shows resources, and then each that the
@@ -126,7 +128,7 @@ func (w *watching) apply(ctx context.Context, changes []change) error {
 		if c.Operation == "delete" {
 			continue
 		}
-		got, err := w.cl.call(ctx, http.MethodGet, w.kind.itemPath(c.Mesh, c.Name), nil, at)
+		got, err := target{w.kind, c.Mesh, c.Name}.get(ctx, w.cl, api.WithHeader(at))
 		switch {
 		case isNotFound(err): // deleted since
 		case err != nil:
@@ -154,7 +156,7 @@ func (w *watching) selects(doc []byte) bool {
 
 // list reads everything that is watched.
 func (w *watching) list(ctx context.Context, header http.Header) error {
-	p, err := w.cl.pages(ctx, w.kind.listPath(w.meshOf(w.sel)), w.sel.query(), header)
+	p, err := w.cl.pages(ctx, w.kind.in(w.meshOf(w.sel)), w.sel.query(), header)
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"net/http"
 
 	"github.com/spf13/cobra"
 )
@@ -30,7 +29,7 @@ It is asked of the zone's own control plane.`,
 			if err != nil {
 				return err
 			}
-			if _, err := cl.do(cmd.Context(), http.MethodPost, "/zone/_adopt", nil); err != nil {
+			if _, err := cl.api(nil).PostZoneItsAdopt(cmd.Context()); err != nil {
 				return err
 			}
 			fmt.Fprintln(a.out, "the zone follows the next global that it hears from")

@@ -5,13 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	api "github.com/atoll-mesh/atoll/api/client"
 )
 
 // drained names a service in a request.
@@ -157,11 +158,22 @@ func (d *drainCall) run(cmd *cobra.Command, given []string) error {
 	if err != nil {
 		return err
 	}
-	verb := "/_drain"
-	if d.back {
-		verb = "/_undrain"
-	}
-	got, err := cl.call(cmd.Context(), http.MethodPost, d.path()+verb, b, nil)
+	got, err := raw(cl, func(x *api.Client) (json.RawMessage, error) {
+		if d.back {
+			var undrain api.PostZonesNameItsUndrainBody
+			if err := json.Unmarshal(b, &undrain); err != nil {
+				return nil, err
+			}
+			_, err := x.PostZonesNameItsUndrain(cmd.Context(), d.zone, undrain)
+			return nil, err
+		}
+		var drain api.PostZonesNameItsDrainBody
+		if err := json.Unmarshal(b, &drain); err != nil {
+			return nil, err
+		}
+		_, err := x.PostZonesNameItsDrain(cmd.Context(), d.zone, drain)
+		return nil, err
+	})
 	if err != nil {
 		return err
 	}
@@ -179,8 +191,6 @@ func (d *drainCall) run(cmd *cobra.Command, given []string) error {
 	return err
 }
 
-func (d *drainCall) path() string { return "/zones/" + url.PathEscape(d.zone) }
-
 // follow shows each change of the progress until the end. The server answers when
 // there is a newer revision.
 func (d *drainCall) follow(ctx context.Context, cl *client, revision uint64) error {
@@ -189,7 +199,9 @@ func (d *drainCall) follow(ctx context.Context, cl *client, revision uint64) err
 	last, begun := "", time.Now()
 	for {
 		header := http.Header{minRevisionHeader: {strconv.FormatUint(revision, 10)}}
-		got, err := cl.call(ctx, http.MethodGet, d.path()+"/_drain", nil, header)
+		got, err := raw(cl, func(x *api.Client) (api.GetZonesNameItsDrainAnswer, error) {
+			return x.GetZonesNameItsDrain(ctx, d.zone, api.WithHeader(header))
+		})
 		switch {
 		case ctx.Err() != nil:
 			return nil

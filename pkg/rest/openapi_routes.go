@@ -204,7 +204,11 @@ var inspections = map[string]operationDoc{
 	"policies": {summary: "Which policies select the proxy, in an older form.", tag: "Inspect", answer: members(
 		"kind!", text(""), "total!", object{"type": "integer"}, "items!", arrayOf(members("type!", text(""), "matchedPolicies!", object{"type": "object"})),
 	)},
-	"{question}":            {summary: "Ask the running proxy: xds, stats or clusters.", tag: "Inspect", media: "*/*"},
+	"{question}": {summary: "Ask the running proxy: xds, stats or clusters.", tag: "Inspect", media: "*/*", query: []object{
+		queryParameter("include_eds", "boolean", "Of xds: with the endpoints."),
+		queryParameter("usedonly", "boolean", "Of stats: only those that were used, which is the default."),
+		{"name": "format", "in": "query", "schema": object{"type": "string", "enum": []string{"text", "json"}}, "description": "Of stats and clusters."},
+	}},
 	"_resources/dataplanes": {summary: "The Dataplanes that a policy selects.", tag: "Inspect", query: pageParameters, answer: metaList},
 	"-resources/dataplanes": {summary: "The Dataplanes that a policy selects, as kumactl asks.", tag: "Inspect", query: pageParameters, answer: metaList},
 	"_dataplanes":           {summary: "The Dataplanes that a service selects.", tag: "Inspect", query: pageParameters, answer: metaList},

@@ -68,15 +68,15 @@ func (s *shared) add(method, path string, op *operation) {
 	}
 }
 
-// write adds a method for each operation that more than one kind has, or that
-// lists. Resources go as they are.
+// write adds a method for each operation that more than one kind has, that lists,
+// or that shows a resource. Resources go as they are.
 func (s *shared) write(g *generator) {
 	keys := slices.SortedFunc(maps.Keys(s.of), func(a, b sharedKey) int {
 		return strings.Compare(a.path+" "+a.method, b.path+" "+b.method)
 	})
 	for _, k := range keys {
 		o := s.of[k]
-		if o.kinds < 2 && !o.list {
+		if o.kinds < 2 && !o.list && !strings.HasSuffix(k.path, "/_overview") {
 			continue
 		}
 		name := exported(strings.ToLower(k.method) + " " + strings.NewReplacer("/_", "/its ", "/-", "/the ", "+", " with ").Replace(k.path))
