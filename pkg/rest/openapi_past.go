@@ -51,4 +51,3 @@ func operationFor(key string) (operationDoc, bool) {
 	d, ok := pastOperations[key]
 	return d, ok
 }
-
