@@ -525,6 +525,7 @@ type GetHistoryRevisionAnswerChangesItem struct {
 	Name        string          `json:"name"`
 	Operation   string          `json:"operation"`
 	Revision    int64           `json:"revision"`
+	Time        time.Time       `json:"time"`
 	Type        string          `json:"type"`
 }
 

@@ -26,7 +26,7 @@ var pastOperations = map[string]operationDoc{
 	"GET /history/{revision}": {
 		summary: "What one revision changed.", tag: "History", query: changeParameters, answer: members(
 			"revision!", object{"type": "integer"}, "time!", object{"type": "string", "format": "date-time"},
-			"changes!", arrayOf(operationOf("revision!", object{"type": "integer"}, "author!", text(""),
+			"changes!", arrayOf(operationOf("revision!", object{"type": "integer"}, "time!", object{"type": "string", "format": "date-time"}, "author!", text(""),
 				"before", anything, "after", anything, "diff", anything, "beforeKnown!", object{"type": "boolean"}, "hidden", object{"type": "boolean"})),
 		),
 	},
