@@ -28,67 +28,97 @@ const (
 // events streams changes as server-sent events. Each names its revision as the
 // id, so that a client that connects again goes on where it was. A revision's id
 // comes with its last event: nothing of it is lost in between.
+//
+// There are thousands of streams that wait, so what stays on the stack meanwhile
+// is small: a stack that is twice as large is as much memory as all else of one.
 func (a *API) events(w http.ResponseWriter, r *http.Request) error {
-	f, err := a.parseChangeFilter(r.URL.Query())
+	out, err := a.openStream(w, r)
 	if err != nil {
 		return err
+	}
+	defer out.close()
+	if a.beginStream(out, r) != nil {
+		return nil
+	}
+	for a.pumped(r, out) && out.wait(r.Context()) {
+	}
+	return nil
+}
+
+// openStream takes what a stream needs, which close gives back.
+func (a *API) openStream(w http.ResponseWriter, r *http.Request) (*stream, error) {
+	f, err := a.parseChangeFilter(r.URL.Query())
+	if err != nil {
+		return nil, err
 	}
 	after, err := a.eventsAfter(r)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	out := &stream{w: w, c: http.NewResponseController(w), after: after, filter: f}
+	// The server's limits are for requests, which end.
+	if err := errors.Join(out.c.SetReadDeadline(time.Time{}), out.c.SetWriteDeadline(time.Time{})); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return nil, err
 	}
 	if a.streams.Add(1) > maxStreams {
 		a.streams.Add(-1)
-		return &problem{http.StatusServiceUnavailable, "Service unavailable", "there are too many event streams", nil}
+		return nil, &problem{http.StatusServiceUnavailable, "Service unavailable", "there are too many event streams", nil}
 	}
-	defer a.streams.Add(-1)
 	releaseSlot(r.Context()) // a stream is no request under way
 	s := a.View.Snapshot()
 	a.feed.join(s)
-	defer a.feed.leave()
 	sub := a.View.Subscribe()
-	defer sub.Close()
-
-	out := stream{w: w, c: http.NewResponseController(w), after: after}
-	// The server's limits are for requests, which end.
-	if err := errors.Join(out.c.SetReadDeadline(time.Time{}), out.c.SetWriteDeadline(time.Time{})); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return err
+	out.rev, out.wake, out.stopping = s.Revision(), sub.C(), stopping(r.Context())
+	out.beat = time.NewTicker(heartbeat) // a keepalive
+	out.close = func() {
+		out.beat.Stop()
+		sub.Close()
+		a.feed.leave()
+		a.streams.Add(-1)
 	}
-	h := w.Header()
+	return out, nil
+}
+
+// beginStream sends the head of the answer, and where the client is.
+func (a *API) beginStream(out *stream, r *http.Request) error {
+	h := out.w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no")
-	noteRevision(w, s.Revision())
-	w.WriteHeader(http.StatusOK)
-	if out.position("position") != nil {
-		return nil
-	}
-	beat := time.NewTicker(heartbeat) // a keepalive
-	defer beat.Stop()
+	noteRevision(out.w, out.rev)
+	out.w.WriteHeader(http.StatusOK)
+	return out.position("position")
+}
+
+// pumped sends all that is new, and tells whether the stream goes on.
+func (a *API) pumped(r *http.Request, out *stream) bool {
 	for {
-		more, err := a.pump(r, &out, &f)
+		more, err := a.pump(r, out, &out.filter)
 		switch {
 		case errors.Is(err, store.ErrCompacted):
 			_ = out.send("gone", []byte(`{"detail":"what follows is no longer kept: read everything again and connect without Last-Event-ID"}`), 0)
-			return nil
+			return false
 		case errors.Is(err, store.ErrUnavailable): // the view tells when it is back
+			return true
 		case err != nil:
-			return nil
+			return false
+		case !more:
+			return true
 		}
-		if more {
-			continue
-		}
-		select {
-		case <-sub.C():
-		case <-beat.C:
-			if out.position("") != nil {
-				return nil
-			}
-		case <-stopping(r.Context()):
-			return nil
-		case <-r.Context().Done():
-			return nil
-		}
+	}
+}
+
+// wait returns when there may be something new, or false when the stream ends.
+func (s *stream) wait(ctx context.Context) bool {
+	select {
+	case <-s.wake:
+		return true
+	case <-s.beat.C:
+		return s.position("") == nil
+	case <-s.stopping:
+		return false
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -160,10 +190,17 @@ func (a *API) pump(r *http.Request, out *stream, f *changeFilter) (more bool, er
 // stream writes server-sent events. Nothing is kept for a client: what it does
 // not accept in time ends its stream.
 type stream struct {
-	w     http.ResponseWriter
-	c     *http.ResponseController
-	after store.Revision // the client has everything up to here
-	dirty bool
+	w      http.ResponseWriter
+	c      *http.ResponseController
+	filter changeFilter
+	after  store.Revision // the client has everything up to here
+	dirty  bool
+
+	rev      store.Revision // when it began
+	wake     <-chan struct{}
+	beat     *time.Ticker
+	stopping <-chan struct{}
+	close    func()
 }
 
 // position tells the client where it is: an event, or without a name only the id.

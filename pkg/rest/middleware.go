@@ -43,13 +43,20 @@ func (a *API) strip(h http.Handler) http.Handler {
 // page, before anything else could tell them what exists.
 func (a *API) guard(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		u := auth.UserFrom(r.Context())
-		if u.IsAnonymous() && !a.anonymousMay(r) {
-			a.fail(w, r, &auth.DeniedError{User: u, Action: "call " + r.Method + " " + r.URL.Path})
+		if a.refusesAnonymous(w, r) {
 			return
 		}
 		h.ServeHTTP(w, r)
 	})
+}
+
+func (a *API) refusesAnonymous(w http.ResponseWriter, r *http.Request) bool {
+	u := auth.UserFrom(r.Context())
+	if !u.IsAnonymous() || a.anonymousMay(r) {
+		return false
+	}
+	a.fail(w, r, &auth.DeniedError{User: u, Action: "call " + r.Method + " " + r.URL.Path})
+	return true
 }
 
 func (a *API) anonymousMay(r *http.Request) bool {
@@ -204,7 +211,7 @@ const (
 const maxRevisionWait = 10 * time.Second
 
 // awaitRevision waits until the view has what the caller wrote or saw elsewhere.
-func (a *API) awaitRevision(w http.ResponseWriter, r *http.Request) error {
+func (a *API) awaitRevision(r *http.Request) error {
 	text := r.Header.Get(minRevisionHeader)
 	if text == "" {
 		return nil

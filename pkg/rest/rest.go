@@ -221,29 +221,19 @@ func (a *API) dispatch(pattern string, m methods) http.Handler {
 			allowed = append(allowed, method)
 		}
 	}
+	// The frame of this function stays on the stack of each stream of events: what
+	// needs room is done before, elsewhere.
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		method := r.Method
-		if method == http.MethodHead {
-			method = http.MethodGet
+		e := m[r.Method]
+		if r.Method == http.MethodHead {
+			e = m[http.MethodGet]
 		}
-		e := m[method]
-		if e == nil {
-			w.Header().Set("Allow", strings.Join(allowed, ", "))
-			a.fail(w, r, &problem{http.StatusMethodNotAllowed, "Method Not Allowed", r.Method + " is not possible here; use " + strings.Join(allowed, " or "), nil})
-			return
-		}
-		noteRoute(w, pattern)
-		r, place, ok := a.slots.enter(r)
-		if !ok {
-			w.Header().Set("Retry-After", "1")
-			a.fail(w, r, &problem{http.StatusServiceUnavailable, "Service unavailable", "too many requests are being answered; try again", nil})
+		r, place := a.enter(w, r, pattern, e != nil, allowed)
+		if place == nil {
 			return
 		}
 		defer place.leave()
-		err := checkAccept(r)
-		if err == nil {
-			err = a.awaitRevision(w, r)
-		}
+		err := a.ready(r)
 		if err == nil {
 			err = e(w, r)
 		}
@@ -251,6 +241,32 @@ func (a *API) dispatch(pattern string, m methods) http.Handler {
 			a.fail(w, r, err)
 		}
 	})
+}
+
+// enter gives a request its place, or answers why it has none.
+func (a *API) enter(w http.ResponseWriter, r *http.Request, pattern string, possible bool, allowed []string) (*http.Request, *slot) {
+	if !possible {
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
+		a.fail(w, r, &problem{http.StatusMethodNotAllowed, "Method Not Allowed", r.Method + " is not possible here; use " + strings.Join(allowed, " or "), nil})
+		return r, nil
+	}
+	noteRoute(w, pattern)
+	r, place, ok := a.slots.enter(r)
+	if !ok {
+		w.Header().Set("Retry-After", "1")
+		a.fail(w, r, &problem{http.StatusServiceUnavailable, "Service unavailable", "too many requests are being answered; try again", nil})
+		return r, nil
+	}
+	return r, place
+}
+
+// ready tells whether a request can be answered as it wants, and waits until what
+// it wants to see is there.
+func (a *API) ready(r *http.Request) error {
+	if err := checkAccept(r); err != nil {
+		return err
+	}
+	return a.awaitRevision(r)
 }
 
 // newHTTPServer makes an http.Server with the API's limits around a handler.
