@@ -13,8 +13,10 @@ import (
 
 const (
 	// confirm is how long a zone that looks away must do so while there are others
-	// to compare it with: who is blind finds out meanwhile.
-	confirm = 500 * time.Millisecond
+	// to compare it with: who is blind finds out meanwhile. Probers ask all zones
+	// every half second once one of them is in doubt, and what was under way when the
+	// zone became blind makes a difference of one turn; then it has to be reported.
+	confirm = 800 * time.Millisecond
 	// regain is how long after this zone was blind others must be away still: they
 	// do not all come back into its sight at the same moment.
 	regain = 5 * time.Second
