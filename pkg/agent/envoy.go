@@ -79,6 +79,10 @@ type process struct {
 	err     error         // how it ended; valid once done is closed
 }
 
+// logFlush is how long a line of an access log may wait for others before it is
+// written; Envoy by itself lets it wait for ten seconds.
+const logFlush = 100 * time.Millisecond
+
 // args are those of the reference: no hot restart, since the agent replaces
 // Envoy as a whole, and connections are told to go at once when draining.
 func (c *Config) args(bootstrap string) []string {
@@ -86,6 +90,7 @@ func (c *Config) args(bootstrap string) []string {
 		"--config-path", bootstrap,
 		"--drain-time-s", fmt.Sprint(int(c.DrainTime.Seconds())),
 		"--drain-strategy", "immediate",
+		"--file-flush-interval-msec", fmt.Sprint(logFlush.Milliseconds()),
 		"--disable-hot-restart",
 		"--log-level", c.Envoy.LogLevel,
 	}

@@ -109,6 +109,10 @@ func (d *document) build() (*boot.Bootstrap, error) {
 	runtime, err := structpb.NewStruct(map[string]any{
 		"re2.max_program_size.error_level": float64(4294967295),
 		"re2.max_program_size.warn_level":  float64(1000),
+		// Milliseconds that spans wait for others; Envoy by itself lets them wait for
+		// five seconds.
+		"tracing.zipkin.flush_interval_ms":        float64(100),
+		"tracing.opentelemetry.flush_interval_ms": float64(100),
 	})
 	if err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -16,6 +17,7 @@ import (
 	celv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/formatter/cel/v3"
 	commonv1 "go.opentelemetry.io/proto/otlp/common/v1"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/atoll-mesh/atoll/pkg/ir"
@@ -60,6 +62,10 @@ func celFormatter(format string) []*corev3.TypedExtensionConfig {
 
 const logName = "MeshAccessLog"
 
+// recordsFlush is how long a record may wait for others before it is sent; Envoy
+// by itself lets it wait for a second.
+const recordsFlush = 100 * time.Millisecond
+
 func otlpLog(l *ir.OTLPLog) *otlplogv3.OpenTelemetryAccessLogConfig {
 	all := string(l.Body)
 	for _, v := range l.Attributes {
@@ -69,6 +75,7 @@ func otlpLog(l *ir.OTLPLog) *otlplogv3.OpenTelemetryAccessLogConfig {
 		//lint:ignore SA1019 its successors are unknown to Envoy 1.36, which is supported
 		CommonConfig: &grpclogv3.CommonGrpcAccessLogConfig{
 			LogName:             logName,
+			BufferFlushInterval: durationpb.New(recordsFlush),
 			TransportApiVersion: corev3.ApiVersion_V3,
 			GrpcService: &corev3.GrpcService{TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{
 				EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: l.Cluster},
@@ -83,6 +90,7 @@ func otlpLog(l *ir.OTLPLog) *otlplogv3.OpenTelemetryAccessLogConfig {
 		//lint:ignore SA1019 as above
 		out.CommonConfig = nil
 		out.LogName, out.HttpService = logName, httpService(l.URI, l.Cluster)
+		out.BufferFlushInterval = durationpb.New(recordsFlush)
 	}
 	return out
 }

@@ -1,6 +1,7 @@
 package traffic_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -162,6 +163,16 @@ func effects(t *testing.T, l *live) []effect {
 		h := echo(name)
 		l.apps[name].Answer.Store(&h)
 	}
+	// quiet: a line of what was logged before may be under way.
+	quiet := func() bool {
+		_ = os.Truncate(logFile, 0)
+		l.get(toWeb, "/")
+		<-time.After(glance)
+		b, _ := os.ReadFile(logFile)
+		return len(b) == 0
+	}
+	var spans atomic.Int64
+	collector := traffic.Serve(t, func(http.ResponseWriter, *http.Request) { spans.Add(1) })
 	out := []effect{
 		route("backend", all, next, func() bool { return from("next", "/") }),
 		route("exact", "{path: {type: Exact, value: /x}}", next, func() bool { return from("next", "/x") && from("web", "/x/y") }),
@@ -257,11 +268,18 @@ spec:
 			seen: func() bool { return l.get(toWeb, "/").Header.Get("x-lua") == "yes" }},
 		{name: "MeshAccessLog", docs: toService("MeshAccessLog", "log", "web", "default: {backends: [{type: File, file: {path: "+logFile+", format: {type: Plain, plain: '%RESPONSE_CODE%'}}}]}"),
 			seen: func() bool { l.get(toWeb, "/"); b, _ := os.ReadFile(logFile); return len(b) > 0 },
-			gone: func() bool {
-				_ = os.Truncate(logFile, 0)
+			gone: quiet},
+		// Once more, as the file is open now, and lines wait for others.
+		{name: "MeshAccessLog/again", docs: toService("MeshAccessLog", "log", "web", "default: {backends: [{type: File, file: {path: "+logFile+", format: {type: Plain, plain: '%PROTOCOL%'}}}]}"),
+			seen: func() bool { l.get(toWeb, "/"); b, _ := os.ReadFile(logFile); return bytes.Contains(b, []byte("HTTP")) },
+			gone: quiet},
+		{name: "MeshTrace", docs: fmt.Sprintf("type: MeshTrace\nname: trace\nspec: {default: {backends: [{type: Zipkin, zipkin: {url: 'http://127.0.0.1:%d/api/v2/spans'}}]}}", collector.Port),
+			seen: func() bool { l.get(toWeb, "/"); return spans.Load() > 0 },
+			gone: func() bool { // spans of before may be under way
+				before := spans.Load()
 				l.get(toWeb, "/")
-				b, _ := os.ReadFile(logFile)
-				return len(b) == 0
+				<-time.After(glance)
+				return spans.Load() == before
 			}},
 		{name: "MeshLoadBalancingStrategy/hash", docs: toService("MeshLoadBalancingStrategy", "lb", "pool", "default: {loadBalancer: {type: RingHash}, hashPolicies: [{type: Header, header: {name: x-user}}]}"),
 			seen: func() bool { return len(pool(10, "/", "x-user", "me")) == 1 }},
