@@ -331,9 +331,15 @@ func (w *wide) someNames(t *testing.T) {
 		{"MeshFaultInjection", "{http: [{abort: {httpStatus: 418, percentage: 100}}]}", "/", 418},
 		{"MeshTimeout", "{http: {requestTimeout: 50ms}}", "/slow", 504},
 	} {
-		for sni, want := range map[string]int{payName: kind.hit, "sni.extsvc.default.east.pay-bytes.81": 200} {
-			w.Apply(t, fmt.Sprintf("type: %s\nname: some\nspec: {targetRef: {kind: Dataplane, labels: {app: egress}}, rules: [{matches: [{sni: {type: Exact, value: %s}}], default: %s}]}", kind.policy, sni, kind.conf))
-			traffic.Until(t, fmt.Sprintf("%s for %s: not %d", kind.policy, sni, want), func() bool { return w.get(t, "MeshExternalService", kind.path).Status == want })
+		const pay, other = "sni: {type: Exact, value: " + payName + "}", "sni: {type: Exact, value: sni.extsvc.default.east.pay-bytes.81}"
+		me, stranger := "spiffeID: {type: Exact, value: "+spiffe("client")+"}", "spiffeID: {type: Exact, value: "+spiffe("stranger")+"}"
+		for _, c := range []struct {
+			match string
+			hit   bool
+		}{{pay, true}, {other, false}, {me, true}, {stranger, false}, {me + ", " + pay, true}, {stranger + ", " + pay, false}, {me + ", " + other, false}} {
+			want := map[bool]int{true: kind.hit, false: 200}[c.hit]
+			w.Apply(t, fmt.Sprintf("type: %s\nname: some\nspec: {targetRef: {kind: Dataplane, labels: {app: egress}}, rules: [{matches: [{%s}], default: %s}]}", kind.policy, c.match, kind.conf))
+			traffic.Until(t, fmt.Sprintf("%s for %s: not %d", kind.policy, c.match, want), func() bool { return w.get(t, "MeshExternalService", kind.path).Status == want })
 		}
 		w.Remove(t, resource.Type(kind.policy), "some")
 		traffic.Until(t, kind.policy+" stays", func() bool { return w.get(t, "MeshExternalService", kind.path).Status == 200 })

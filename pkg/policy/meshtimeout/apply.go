@@ -110,7 +110,6 @@ func inbound(rules policy.InboundRules[Conf], in *policy.Inbound) {
 	}
 	if in.ZoneProxy {
 		perServerName(rules, in)
-	} else {
-		perClient(rules, in)
 	}
+	perClient(rules, in)
 }
