@@ -410,7 +410,7 @@ func TestFlushWaitsForAWriteUnderWay(t *testing.T) {
 		s.Close(nil)
 		<-h.begun
 		flushed := make(chan error, 1)
-		go func() { flushed <- z.writer.flush(t.Context()) }()
+		go func() { flushed <- z.writer.flush(t.Context(), true) }()
 		synctest.Wait()
 		select {
 		case err := <-flushed:

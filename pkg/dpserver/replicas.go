@@ -27,7 +27,7 @@ func (s *Server) EndOf(ctx context.Context, instance string) error {
 			brought = append(brought, id)
 		}
 	}
-	if err := s.writer.flush(ctx); err != nil {
+	if err := s.writer.flush(ctx, true); err != nil {
 		return err
 	}
 	if len(brought) == 0 {

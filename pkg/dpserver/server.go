@@ -211,7 +211,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		web.Close()
 	}
 	s.proxies.wait(stopCtx)
-	if e := s.writer.flush(stopCtx); e != nil {
+	if e := s.writer.flush(stopCtx, true); e != nil {
 		s.log.Warn("the end of some streams could not be written", "error", e)
 	}
 	stopWriter()

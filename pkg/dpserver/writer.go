@@ -25,11 +25,13 @@ const (
 // writer registers Dataplanes and writes down what happened to their proxies.
 // One goroutine writes; what happens during a write goes together with the next,
 // so that a thousand proxies that connect at once cost a few writes and no timer
-// delays the first.
+// delays the first. What nobody waits for is written with growing pauses while it
+// goes on: each proxy that listens is one more endpoint, and who calls it is told.
 type writer struct {
-	s    *Server
-	wake chan struct{} // cap 1
-	turn chan struct{} // cap 1; held while something is being written
+	s      *Server
+	wake   chan struct{} // cap 1
+	urgent chan struct{} // cap 1; somebody waits for what is to be written
+	turn   chan struct{} // cap 1; held while something is being written
 
 	mu      sync.Mutex // guards pending and order
 	pending map[resource.ID]*change
@@ -56,7 +58,10 @@ type change struct {
 }
 
 func newWriter(s *Server) *writer {
-	return &writer{s: s, wake: make(chan struct{}, 1), turn: make(chan struct{}, 1), pending: map[resource.ID]*change{}}
+	return &writer{
+		s: s, wake: make(chan struct{}, 1), urgent: make(chan struct{}, 1), turn: make(chan struct{}, 1),
+		pending: map[resource.ID]*change{},
+	}
 }
 
 func (w *writer) note(id resource.ID, fn func(*change)) {
@@ -68,12 +73,19 @@ func (w *writer) note(id resource.ID, fn func(*change)) {
 		w.order = append(w.order, id)
 	}
 	fn(c)
+	wake := w.wake
+	if c.urgent() {
+		wake = w.urgent
+	}
 	w.mu.Unlock()
 	select {
-	case w.wake <- struct{}{}:
+	case wake <- struct{}{}:
 	default:
 	}
 }
+
+// urgent tells whether somebody waits for the change.
+func (c *change) urgent() bool { return c.register != nil || c.removed != nil }
 
 // register stores the Dataplane that came with a session, and with it that its
 // proxy is connected. It returns when the view has both, or the error of check.
@@ -124,13 +136,18 @@ func (w *writer) endStale(id resource.ID) {
 // run writes until ctx ends.
 func (w *writer) run(ctx context.Context) {
 	pause := retryMin
+	var p pace
 	for {
+		all := true
 		select {
 		case <-w.wake:
+			all = w.rest(ctx, &p)
+		case <-w.urgent:
+			all = false
 		case <-ctx.Done():
 			return
 		}
-		err := w.flush(ctx)
+		err := w.flush(ctx, all)
 		if err == nil || ctx.Err() != nil {
 			pause = retryMin
 			continue
@@ -143,16 +160,18 @@ func (w *writer) run(ctx context.Context) {
 		}
 		t.Stop()
 		pause = min(2*pause, retryMax)
-		select {
-		case w.wake <- struct{}{}:
-		default:
+		for _, wake := range []chan struct{}{w.wake, w.urgent} {
+			select {
+			case wake <- struct{}{}:
+			default:
+			}
 		}
 	}
 }
 
-// flush writes everything that is pending, after what is being written already.
-// What could not be written stays.
-func (w *writer) flush(ctx context.Context) error {
+// flush writes what is pending, after what is being written already: all of it, or
+// what somebody waits for. What could not be written stays.
+func (w *writer) flush(ctx context.Context, all bool) error {
 	select {
 	case w.turn <- struct{}{}:
 		defer func() { <-w.turn }()
@@ -160,7 +179,7 @@ func (w *writer) flush(ctx context.Context) error {
 		return ctx.Err()
 	}
 	for {
-		ids, batch := w.take()
+		ids, batch := w.take(all)
 		if len(ids) == 0 {
 			return nil
 		}
@@ -180,17 +199,21 @@ func (w *writer) flush(ctx context.Context) error {
 	}
 }
 
-func (w *writer) take() ([]resource.ID, map[resource.ID]*change) {
+func (w *writer) take(all bool) ([]resource.ID, map[resource.ID]*change) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	n := min(len(w.order), writeLimit)
-	ids := slices.Clone(w.order[:n])
-	w.order = slices.Delete(w.order, 0, n)
-	batch := make(map[resource.ID]*change, n)
-	for _, id := range ids {
-		batch[id] = w.pending[id]
+	var ids []resource.ID
+	batch := map[resource.ID]*change{}
+	w.order = slices.DeleteFunc(w.order, func(id resource.ID) bool {
+		c := w.pending[id]
+		if len(ids) == writeLimit || !all && !c.urgent() {
+			return false
+		}
+		ids = append(ids, id)
+		batch[id] = c
 		delete(w.pending, id)
-	}
+		return true
+	})
 	return ids, batch
 }
 
