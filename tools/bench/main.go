@@ -32,6 +32,7 @@ func run() error {
 	flag.DurationVar(&profiles, "profile", 0, "how long to profile the control plane, into the folder for temporary files")
 	flag.DurationVar(&idleTime, "idle", idleTime, "how long to watch idleness")
 	flag.IntVar(&rounds, "rounds", rounds, "how often to measure each change; 0: only what comes before")
+	flag.BoolVar(&herd, "herd", true, "restart the control plane in the end, and see how all proxies come back")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()

@@ -22,6 +22,7 @@ import (
 // memory and CPU are not mixed with those of the generator.
 type controlPlane struct {
 	dir  string
+	env  []string
 	cmd  *exec.Cmd
 	done chan struct{}
 	api  string // URL of REST
@@ -41,7 +42,7 @@ func startControlPlane(ctx context.Context, env map[string]string) (*controlPlan
 		return nil, err
 	}
 	cp := &controlPlane{
-		dir: dir, done: make(chan struct{}),
+		dir:  dir,
 		api:  fmt.Sprintf("http://127.0.0.1:%d", ports[0]),
 		dp:   fmt.Sprintf("127.0.0.1:%d", ports[2]),
 		kds:  fmt.Sprintf("127.0.0.1:%d", ports[3]),
@@ -67,44 +68,55 @@ func startControlPlane(ctx context.Context, env map[string]string) (*controlPlan
 	for k, v := range env {
 		settings[k] = v
 	}
+	cp.env = append(cp.env, os.Environ()...)
+	for k, v := range settings {
+		cp.env = append(cp.env, "ATOLL_"+k+"="+v)
+	}
+	if err := cp.start(ctx); err != nil {
+		return nil, err
+	}
+	return cp, nil
+}
+
+// start runs the process on the state that is there, and returns when it is ready.
+func (cp *controlPlane) start(ctx context.Context) error {
 	exe, err := os.Executable()
 	if err != nil {
-		return nil, err
+		return err
 	}
+	cp.done = make(chan struct{})
 	cp.cmd = exec.Command(filepath.Join(filepath.Dir(exe), "atoll-cp"), "run")
-	cp.cmd.Env = append([]string{}, os.Environ()...)
-	for k, v := range settings {
-		cp.cmd.Env = append(cp.cmd.Env, "ATOLL_"+k+"="+v)
-	}
-	logFile, err := os.Create(filepath.Join(dir, "log"))
+	cp.cmd.Env = cp.env
+	logFile, err := os.Create(filepath.Join(cp.dir, "log"))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer logFile.Close()
 	cp.cmd.Stdout, cp.cmd.Stderr = logFile, logFile
 	// The control plane must not outlive a generator that is killed.
 	cp.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cp.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start atoll-cp (run 'make build' first): %w", err)
+		return fmt.Errorf("start atoll-cp (run 'make build' first): %w", err)
 	}
+	cmd, done := cp.cmd, cp.done
 	go func() {
-		_ = cp.cmd.Wait() // how it ended is in its log
-		close(cp.done)
+		_ = cmd.Wait() // how it ended is in its log
+		close(done)
 	}()
 	for {
 		resp, err := http.Get(cp.diag + "/ready")
 		if err == nil {
 			resp.Body.Close()
 			if resp.StatusCode == http.StatusOK {
-				return cp, nil
+				return nil
 			}
 		}
 		select {
 		case <-cp.done:
-			return nil, fmt.Errorf("atoll-cp ended at start:\n%s", cp.lastLog())
+			return fmt.Errorf("atoll-cp ended at start:\n%s", cp.lastLog())
 		case <-ctx.Done():
 			cp.stop()
-			return nil, fmt.Errorf("atoll-cp was not ready in time:\n%s", cp.lastLog())
+			return fmt.Errorf("atoll-cp was not ready in time:\n%s", cp.lastLog())
 		case <-time.After(20 * time.Millisecond): // there is nothing to wait on before it listens
 		}
 	}
@@ -119,9 +131,13 @@ func (cp *controlPlane) lastLog() string {
 }
 
 func (cp *controlPlane) stop() {
+	cp.kill()
+	os.RemoveAll(cp.dir)
+}
+
+func (cp *controlPlane) kill() {
 	_ = cp.cmd.Process.Kill() // it may have ended by itself
 	<-cp.done
-	os.RemoveAll(cp.dir)
 }
 
 // profile saves a profile of the control plane: of the CPU, as long as d lasts, or

@@ -59,6 +59,7 @@ type version struct{ name, version string }
 type holding struct {
 	of    map[string]int // endpoints by load assignment
 	total int
+	back  *back // of a client that connects again
 }
 
 func (h *holding) set(name string, n int) {
@@ -67,6 +68,9 @@ func (h *holding) set(name string, n int) {
 }
 
 func (f *fleet) seen(h *holding, r *client.Response) {
+	if h.back != nil {
+		defer h.back.seen(h, r)
+	}
 	if r.URL != client.EndpointURL {
 		return
 	}
@@ -254,7 +258,10 @@ func benchProxies(ctx context.Context, r *report, c size) (string, error) {
 		return name, err
 	}
 	r.add(name, whatPeak, megabytes(u.peak))
-	return name, nil
+	if herd {
+		err = f.herd(ctx, r, cp, name)
+	}
+	return name, err
 }
 
 // settle waits until the control plane rests, at most a few seconds: what
