@@ -1,6 +1,7 @@
 package traffic_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -171,7 +172,32 @@ func effects(t *testing.T, l *live) []effect {
 		b, _ := os.ReadFile(logFile)
 		return len(b) == 0
 	}
-	var spans atomic.Int64
+	// still: what was sent before may be under way.
+	still := func(sent *atomic.Int64) bool {
+		before := sent.Load()
+		l.get(toWeb, "/")
+		<-time.After(glance)
+		return sent.Load() == before
+	}
+	var spans, logged atomic.Int64
+	lines, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = lines.Close() })
+	go func() {
+		for {
+			c, err := lines.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				for s := bufio.NewScanner(c); s.Scan(); {
+					logged.Add(1)
+				}
+			}()
+		}
+	}()
 	collector := traffic.Serve(t, func(http.ResponseWriter, *http.Request) { spans.Add(1) })
 	out := []effect{
 		route("backend", all, next, func() bool { return from("next", "/") }),
@@ -273,14 +299,16 @@ spec:
 		{name: "MeshAccessLog/again", docs: toService("MeshAccessLog", "log", "web", "default: {backends: [{type: File, file: {path: "+logFile+", format: {type: Plain, plain: '%PROTOCOL%'}}}]}"),
 			seen: func() bool { l.get(toWeb, "/"); b, _ := os.ReadFile(logFile); return bytes.Contains(b, []byte("HTTP")) },
 			gone: quiet},
+		{name: "MeshAccessLog/tcp", docs: toService("MeshAccessLog", "log", "web", "default: {backends: [{type: Tcp, tcp: {address: '"+lines.Addr().String()+"', format: {type: Plain, plain: '%PROTOCOL%'}}}]}"),
+			seen: func() bool { l.get(toWeb, "/"); return logged.Load() > 0 }, gone: func() bool { return still(&logged) }},
+		{name: "MeshMetric", docs: "type: MeshMetric\nname: metric\nspec: {default: {backends: [{type: Prometheus, prometheus: {port: 5670, path: /metrics}}]}}",
+			seen: func() bool {
+				got, err := traffic.Try(l.client.URL(5670) + "metrics")
+				return err == nil && got.Status == 200 && strings.Contains(got.Body, "envoy_cluster_upstream_rq")
+			}},
 		{name: "MeshTrace", docs: fmt.Sprintf("type: MeshTrace\nname: trace\nspec: {default: {backends: [{type: Zipkin, zipkin: {url: 'http://127.0.0.1:%d/api/v2/spans'}}]}}", collector.Port),
 			seen: func() bool { l.get(toWeb, "/"); return spans.Load() > 0 },
-			gone: func() bool { // spans of before may be under way
-				before := spans.Load()
-				l.get(toWeb, "/")
-				<-time.After(glance)
-				return spans.Load() == before
-			}},
+			gone: func() bool { return still(&spans) }},
 		{name: "MeshLoadBalancingStrategy/hash", docs: toService("MeshLoadBalancingStrategy", "lb", "pool", "default: {loadBalancer: {type: RingHash}, hashPolicies: [{type: Header, header: {name: x-user}}]}"),
 			seen: func() bool { return len(pool(10, "/", "x-user", "me")) == 1 }},
 		{name: "MeshLoadBalancingStrategy/affinity", docs: toService("MeshLoadBalancingStrategy", "lb", "pool", "default: {localityAwareness: {localZone: {affinityTags: [{key: rack, weight: 1000000}]}}}"),
