@@ -218,6 +218,11 @@ func (k *Kind) decodeSpec(doc map[string]any) (any, error) {
 	value = k.Schema.Default(value)
 	errs := k.Schema.Validate(path, value)
 	if len(errs) > 0 && !k.Proto {
+		for i, e := range errs { // tools know paths within the spec only
+			if e.Field == path {
+				errs[i] = FieldError{Reason: path + " " + e.Reason}
+			}
+		}
 		return nil, errs
 	}
 	if errs = append(errs, k.Schema.Undecodable(path, value)...); len(errs) > 0 {
