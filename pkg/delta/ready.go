@@ -13,7 +13,14 @@ type holding struct {
 
 // holding names what is unanswered, or not ready, of the types that t uses.
 func (s *Stream) holding(t *state, now time.Time) *holding {
-	h := &holding{names: map[string]bool{}, refer: s.unasked(t)}
+	room := 0
+	for _, i := range t.cfg.Uses {
+		for _, m := range s.types[i].inflight {
+			room += len(m.Resources) + len(m.Removed)
+		}
+		room += len(s.types[i].bare)
+	}
+	h := &holding{names: make(map[string]bool, room), refer: s.unasked(t)}
 	for _, i := range t.cfg.Uses {
 		for _, m := range s.types[i].inflight {
 			if m.gates && now.Before(m.sent.Add(s.cfg.Gate)) {
@@ -79,7 +86,7 @@ func (s *Stream) bared(t *state, m *Message) {
 		for _, r := range m.Resources {
 			if !with.names.has(r.Name) && with.want.Get(r.Name) != nil {
 				if t.bare == nil {
-					t.bare = make(map[string]time.Time)
+					t.bare = make(map[string]time.Time, len(m.Resources))
 				}
 				t.bare[r.Name] = m.sent
 			}

@@ -46,7 +46,7 @@ type diff struct {
 
 const (
 	maxSteps = 64 // a stream further behind compares everything
-	maxDiffs = 4
+	maxDiffs = 16
 )
 
 // NewTable makes a table of the resources given, which have distinct names.
@@ -177,7 +177,7 @@ func (t *Table) ChangedSince(prev Source) (names []string, ok bool) {
 
 // Changed returns the names that may differ between the two tables, each once:
 // in O(changes) if one was made from the other by a few steps of With, else by
-// comparing all, which is remembered for the next stream that asks.
+// comparing all. It is remembered for the next stream that asks.
 func (t *Table) Changed(prev *Table) []string {
 	switch {
 	case t == prev || t.Len() == 0 && prev.Len() == 0:
@@ -187,11 +187,8 @@ func (t *Table) Changed(prev *Table) []string {
 	case prev == nil:
 		return t.names()
 	}
-	if names, ok := follow(t.steps, prev.self); ok {
-		return names
-	}
-	if names, ok := follow(prev.steps, t.self); ok {
-		return names
+	if n := len(t.steps); n > 0 && t.steps[n-1].from == prev.self {
+		return t.steps[n-1].names
 	}
 	return t.compare(prev)
 }
@@ -205,7 +202,12 @@ func follow(steps []step, from *identity) (names []string, ok bool) {
 		if i == len(steps)-1 {
 			return steps[i].names, true
 		}
-		seen := make(map[string]struct{})
+		total := 0
+		for _, s := range steps[i:] {
+			total += len(s.names)
+		}
+		seen := make(map[string]struct{}, total)
+		names = make([]string, 0, total)
 		for _, s := range steps[i:] {
 			for _, name := range s.names {
 				if _, dup := seen[name]; !dup {
@@ -219,6 +221,8 @@ func follow(steps []step, from *identity) (names []string, ok bool) {
 	return nil, false
 }
 
+// compare finds out what differs and remembers it: of a thousand streams that are
+// as far behind, each asks several times.
 func (t *Table) compare(prev *Table) []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -227,15 +231,20 @@ func (t *Table) compare(prev *Table) []string {
 			return d.names
 		}
 	}
-	var names []string
-	for r := range t.All() {
-		if !sameVersion(prev.Get(r.Name), r) {
-			names = append(names, r.Name)
-		}
+	names, ok := follow(t.steps, prev.self)
+	if !ok {
+		names, ok = follow(prev.steps, t.self)
 	}
-	for r := range prev.All() {
-		if t.Get(r.Name) == nil {
-			names = append(names, r.Name)
+	if !ok {
+		for r := range t.All() {
+			if !sameVersion(prev.Get(r.Name), r) {
+				names = append(names, r.Name)
+			}
+		}
+		for r := range prev.All() {
+			if t.Get(r.Name) == nil {
+				names = append(names, r.Name)
+			}
 		}
 	}
 	if len(t.diffs) >= maxDiffs {
