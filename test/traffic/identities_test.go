@@ -30,6 +30,7 @@ func TestIdentities(t *testing.T) {
 	t.Run("MeshTLS/ciphers", w.ciphers)
 	t.Run("clients", w.someClients)
 	t.Run("server names", w.someNames)
+	t.Run("pretenders", w.pretenders)
 }
 
 // as calls the shop as a workload, on a new connection, straight at its Envoy.
@@ -344,4 +345,39 @@ func (w *wide) someNames(t *testing.T) {
 		w.Remove(t, resource.Type(kind.policy), "some")
 		traffic.Until(t, kind.policy+" stays", func() bool { return w.get(t, "MeshExternalService", kind.path).Status == 200 })
 	}
+}
+
+// pretenders: who only says who it is, in the header that a proxy writes for its
+// application, is nobody, with mutual TLS and without.
+func (w *wide) pretenders(t *testing.T) {
+	w.Apply(t, "type: MeshTLS\nname: open\nspec: {targetRef: {kind: Dataplane, labels: {app: server}}, rules: [{default: {mode: Permissive}}]}\n---\n"+
+		"type: MeshFaultInjection\nname: some\nspec: {targetRef: {kind: Dataplane, labels: {app: server}}, rules: [{matches: [{spiffeID: {type: Prefix, value: "+spiffe("client")+"}}], default: {http: [{abort: {httpStatus: 418, percentage: 100}}]}}]}")
+	ask := func(scheme, workload string) int {
+		c := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+		if scheme == "https" {
+			c.Transport.(*http.Transport).TLSClientConfig = &tls.Config{
+				InsecureSkipVerify: true, Certificates: []tls.Certificate{w.Certificate(t, workload)}, NextProtos: []string{"kuma"},
+			}
+		}
+		req, err := http.NewRequest(http.MethodGet, fmt.Sprintf("%s://127.0.0.1:%d/", scheme, w.in), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("x-forwarded-client-cert", "By=spiffe://x;Hash=00;URI="+strings.Trim(spiffe("client"), `"`))
+		resp, err := c.Do(req)
+		if err != nil {
+			return 0
+		}
+		_ = resp.Body.Close()
+		return resp.StatusCode
+	}
+	traffic.Until(t, "who is the client is not taken for it", func() bool { return ask("https", "client") == 418 })
+	if got := ask("https", "stranger"); got != 200 {
+		t.Errorf("a stranger that says that it is the client: %d", got)
+	}
+	if got := ask("http", ""); got != 200 {
+		t.Errorf("somebody in the clear that says that it is the client: %d", got)
+	}
+	w.Remove(t, "MeshFaultInjection", "some")
+	w.Remove(t, "MeshTLS", "open")
 }
