@@ -82,6 +82,9 @@ func configQuery(r *http.Request) (shadow, diff bool, err error) {
 	}
 	for _, values := range q["include"] {
 		for v := range strings.SplitSeq(values, ",") {
+			if v == "" { // kumactl sends the parameter always
+				continue
+			}
 			if v != "diff" {
 				return false, false, badRequest("include: only diff can be included, got %q", v)
 			}

@@ -131,6 +131,7 @@ func TestConfigInShadow(t *testing.T) {
 	}
 	for path, status := range map[string]int{
 		"_config?shadow=perhaps":                            400,
+		"_config?shadow=&include=":                          200,
 		"_config?include=everything":                        400,
 		"_inbounds/kri_dp_default___web-1_none/_policies":   404,
 		"_inbounds/none/_policies":                          400,

@@ -244,6 +244,7 @@ func testKumactl(t *testing.T, site resource.Site) {
 	for _, path := range []string{"policies", "xds?include_eds=true", "stats", "clusters", "_rules", "_layout"} {
 		k.call("GET", proxy+path, "", 200)
 	}
+	k.call("GET", proxy+"_config?shadow=false&include=", "", map[bool]int{true: 405, false: 200}[site.Global])
 	k.call("GET", proxy+"_config?shadow=true&include=diff", "", map[bool]int{true: 405, false: 200}[site.Global])
 	if got := read[kumactlSelected](k, mine+"/dataplanes"); len(got.Items) != 1 || got.Items[0].Dataplane.Name != "web-1" {
 		t.Errorf("inspect meshtimeout: %+v", got)
