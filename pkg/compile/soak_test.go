@@ -144,7 +144,7 @@ func (g *generator) policy() string {
 		{"MeshAccessLog", to("{backends: [{type: File, file: {path: /dev/null, format: {type: Plain, plain: \"" + n + "\"}}}]}")},
 		{"MeshLoadBalancingStrategy", to("{localityAwareness: {disabled: " + g.pick("true", "false") + "}, loadBalancer: {type: " + g.pick("RoundRobin", "LeastRequest", "Maglev") + "}}")},
 		{"MeshFaultInjection", rules("{http: [{delay: {value: " + n + "s, percentage: " + n + "}}]}")},
-		{"MeshRateLimit", "  targetRef: {kind: Dataplane}\n" + rules("{local: {http: {requestRate: {num: " + n + ", interval: 1s}}}}")},
+		{"MeshRateLimit", "  targetRef: {kind: Dataplane}\n" + rules("{local: {http: {requestRate: {num: "+n+", interval: 1s}}}}")},
 		{"MeshTLS", rules("{mode: " + g.pick("Strict", "Permissive") + "}")},
 		{"MeshTrafficPermission", "  rules: [{default: {" + g.pick("allow", "deny", "allowWithShadowDeny") + ": [{spiffeID: {type: Prefix, value: \"spiffe://default.east.mesh.local/" + n + "\"}}]}}]\n"},
 		{"MeshPassthrough", "  default: {passthroughMode: " + g.pick("All", "None", "Matched") + ", appendMatch: [{type: Domain, value: a" + n + ".example, protocol: tls, port: 443}]}\n"},
