@@ -83,10 +83,10 @@ func (f answers) RoundTrip(*http.Request) (*http.Response, error) { return f(), 
 // who is not looks all the time.
 func TestPush(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		looks := 0
+		var looks atomic.Int64
 		s := New("nowhere", time.Second, slog.New(slog.DiscardHandler))
 		s.client.Transport = answers(func() *http.Response {
-			looks++
+			looks.Add(1)
 			return &http.Response{StatusCode: http.StatusNotFound, Body: http.NoBody}
 		})
 		s.Watch("dns", func([]byte) error { return nil })
@@ -94,10 +94,10 @@ func TestPush(t *testing.T) {
 		done := make(chan struct{})
 		go func() { defer close(done); s.Run(ctx) }()
 		within := func(d time.Duration) int {
-			before := looks
+			before := looks.Load()
 			time.Sleep(d) // virtual
 			synctest.Wait()
-			return looks - before
+			return int(looks.Load() - before)
 		}
 		if n := within(time.Minute); n < 60 || n > 65 {
 			t.Errorf("%d looks in a minute that nobody tells of", n)
