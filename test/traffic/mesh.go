@@ -9,9 +9,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -326,13 +328,24 @@ func (m *Mesh) Listening(t testing.TB, port int) {
 	}
 }
 
-// freePort returns a port that nobody listened on a moment ago.
+// nextPort is where freePort goes on. It is below those that the kernel gives to
+// outgoing connections, which may take one meanwhile, and somewhere else in each
+// process.
+var nextPort atomic.Int64
+
+var firstPort = rand.IntN(22_000)
+
+// freePort returns a port that nobody listened on a moment ago, each once.
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		port := 10_000 + (firstPort+int(nextPort.Add(1)))%22_000
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			_ = l.Close()
+			return port
+		}
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("no port of this host is free")
+	return 0
 }
