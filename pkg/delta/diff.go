@@ -1,5 +1,7 @@
 package delta
 
+import "sync"
+
 // differ is one name to be looked at: what is wanted, nil for nothing, and what
 // the peer holds.
 type differ struct {
@@ -116,6 +118,12 @@ func (t *state) pending(what part) bool {
 	return found
 }
 
+// rests is room for what compose leaves: a stream whose listeners wait looks at all
+// of them at each acknowledgement.
+var rests = sync.Pool{New: func() any { return new([]differ) }}
+
+const maxRests = 1 << 14
+
 // compose takes into a message what fits of that part, and notes that the peer
 // holds it. left: there is more of that part, or the window is full. What has to
 // wait for hold is left.
@@ -127,7 +135,9 @@ func (s *Stream) compose(t *state, what part, hold *holding) (m *Message, left b
 	if !t.greeted && t.cfg != nil && t.cfg.WholeFirst {
 		d.limit = 0
 	}
-	var later, rest []differ // to be looked at again; wanted, but not in this message
+	var later []differ // to be looked at again
+	room := rests.Get().(*[]differ)
+	rest := *room // wanted, but not in this message
 	look := func(diff differ) bool {
 		switch p := diff.part(); {
 		case p == 0:
@@ -156,6 +166,11 @@ func (s *Stream) compose(t *state, what part, hold *holding) (m *Message, left b
 		t.each(look)
 	}
 	t.sent(&d.msg, rest)
+	if cap(rest) <= maxRests {
+		clear(rest)
+		*room = rest[:0]
+		rests.Put(room)
+	}
 	if len(d.msg.Resources)+len(d.msg.Removed) == 0 && (!t.greet || what&upserts == 0) {
 		return nil, left
 	}
@@ -167,6 +182,9 @@ func (s *Stream) compose(t *state, what part, hold *holding) (m *Message, left b
 func (t *state) sent(m *Message, rest []differ) {
 	if n := len(m.Resources) + len(m.Removed); len(rest) <= 2*n+32 {
 		t.base, t.off = t.want, nil
+		if len(rest) > 0 {
+			t.off = make(map[string]offset, len(rest))
+		}
 		for _, d := range rest {
 			t.set(d.name, d.offset)
 		}

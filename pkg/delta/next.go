@@ -74,6 +74,7 @@ func (s *Stream) nextPhase(now time.Time) (m *Message, unsent bool) {
 			s.held[p] = time.Time{}
 		}
 		m, left := s.compose(t, what, hold)
+		hold.done()
 		if m != nil {
 			m.phase = p
 			m.gates = m.gates || !phase.Light

@@ -1,6 +1,7 @@
 package delta
 
 import (
+	"sync"
 	"time"
 )
 
@@ -11,16 +12,23 @@ type holding struct {
 	added bool            // what the peer does not have yet
 }
 
+// holdings is room for them: a stream makes one at each acknowledgement as long as
+// it waits for others, of a thousand names as often as not.
+var holdings = sync.Pool{New: func() any { return &holding{names: map[string]bool{}} }}
+
+// done gives the room back.
+func (h *holding) done() {
+	if h == nil || len(h.names) > maxRests {
+		return
+	}
+	clear(h.names)
+	holdings.Put(h)
+}
+
 // holding names what is unanswered, or not ready, of the types that t uses.
 func (s *Stream) holding(t *state, now time.Time) *holding {
-	room := 0
-	for _, i := range t.cfg.Uses {
-		for _, m := range s.types[i].inflight {
-			room += len(m.Resources) + len(m.Removed)
-		}
-		room += len(s.types[i].bare)
-	}
-	h := &holding{names: make(map[string]bool, room), refer: s.unasked(t)}
+	h := holdings.Get().(*holding)
+	h.refer, h.added = s.unasked(t), false
 	for _, i := range t.cfg.Uses {
 		for _, m := range s.types[i].inflight {
 			if m.gates && now.Before(m.sent.Add(s.cfg.Gate)) {

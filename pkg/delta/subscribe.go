@@ -130,6 +130,9 @@ func (s *Stream) subscribe(t *state, add, remove []string) {
 		s.widen(t)
 	}
 	named := without(add, wildcard)
+	if t.off == nil && len(named) > 0 {
+		t.off = make(map[string]offset, len(named))
+	}
 	for _, name := range named {
 		t.force(name)
 	}
