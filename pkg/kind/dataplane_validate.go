@@ -73,9 +73,14 @@ func validateAdmin(errs *resource.FieldErrors, n *Networking) {
 		return
 	}
 	const path = "networking.admin.port"
+	transparent := n.GetTransparentProxying().GetRedirectPortInbound() != 0
 	for _, in := range n.GetInbound() {
 		if in.GetPort() == port && onLoopback(InboundAddress(n, in)) {
 			errs.Add(path, "must differ from the port of inbound %q", InboundSection(in))
+			return
+		}
+		if ServicePort(in) == port && onLoopback(ServiceAddress(n, in, transparent)) {
+			errs.Add(path, "must differ from the port of the application behind inbound %q", InboundSection(in))
 			return
 		}
 	}
@@ -131,8 +136,8 @@ func validateInbound(errs *resource.FieldErrors, path string, n *Networking, in 
 		switch {
 		case !isIP(a):
 			errs.Add(path+".serviceAddress", "must be an IP address")
-		case a == InboundAddress(n, in) && ServicePort(in) == in.GetPort():
-			errs.Add(path+".serviceAddress", "must differ from the address that the proxy listens on, or servicePort from port")
+		case (a == InboundAddress(n, in) || a == n.GetAddress()) && ServicePort(in) == in.GetPort():
+			errs.Add(path+".serviceAddress", "must differ from the addresses of the inbound and of the proxy, or servicePort from port")
 		}
 	}
 	if a := in.GetAddress(); a != "" && !isIP(a) {
