@@ -62,6 +62,9 @@ type ZoneLinkAddress struct {
 	RTTMillis float64       `json:"rttMillis,omitempty"`
 	Loss      float64       `json:"loss,omitempty" schema:"min=0,max=1"`
 	Flaps     int32         `json:"flaps,omitempty"`
+	// Share is the percentage of its requests that an address gets that is on its
+	// way back; 0: all.
+	Share int32 `json:"share,omitempty" schema:"min=0,max=99"`
 }
 
 // ZoneLinkName is how an observer names its link to a zone.

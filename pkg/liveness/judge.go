@@ -26,6 +26,11 @@ const (
 	// damped is how long a return must have lasted for the next time that the
 	// address goes away to count as the first.
 	damped = 10 * time.Minute
+	// firstShare is the percentage of its requests that an address gets when it is
+	// back, and what each shareStep adds: connections are made and caches filled
+	// again by a few requests, and not by all.
+	firstShare = 20
+	shareStep  = 750 * time.Millisecond
 	// degradedLoss is the share of lost probes from which a link is Degraded.
 	degradedLoss = 0.2
 	// forgotten is how long a decision holds of which nothing is heard any more.
@@ -95,6 +100,7 @@ type place struct {
 // memory is of one address.
 type memory struct {
 	downSince, upSince, silentSince time.Time // zero: it is not
+	stepped                         time.Time // when Share was last raised; zero: not known
 }
 
 // verdict is what probers say together.
@@ -259,6 +265,7 @@ func decide(was last, v verdict, m *memory, blind bool, from, now time.Time, aga
 			}
 		} else if was.ever && was.State != kind.LinkUnknown && now.Before(m.silentSince.Add(forgotten)) {
 			again(m.silentSince.Add(forgotten))
+			x.Share = returning(was, m, now, again)
 			return x
 		}
 		x.State, x.Withdrawn = kind.LinkUnknown, false
@@ -276,7 +283,7 @@ func decide(was last, v verdict, m *memory, blind bool, from, now time.Time, aga
 		case was.Withdrawn:
 		case now.Before(from):
 			again(from)
-			x.State, x.Reason = was.State, was.Reason
+			x.State, x.Reason, x.Share = was.State, was.Reason, was.Share
 		default:
 			x.Withdrawn = true
 			if now.Sub(was.Since) >= damped {
@@ -297,11 +304,36 @@ func decide(was last, v verdict, m *memory, blind bool, from, now time.Time, aga
 				x.Withdrawn = false
 			}
 		}
+		if !x.Withdrawn {
+			x.Share = returning(was, m, now, again)
+		}
 	}
 	if !was.ever || x.State != was.State || x.Withdrawn != was.Withdrawn {
 		x.Since = now
 	}
 	return x
+}
+
+// returning is what share of its requests an address gets that answers: a part
+// right after it was withdrawn, more with each step, and 0, which is all, in the
+// end.
+func returning(was last, m *memory, now time.Time, again func(time.Time)) int32 {
+	share := was.Share
+	switch {
+	case was.Withdrawn:
+		share, m.stepped = firstShare, now
+	case share == 0:
+		return 0
+	case m.stepped.IsZero():
+		m.stepped = now
+	case !now.Before(m.stepped.Add(shareStep)):
+		share, m.stepped = share+firstShare, now
+	}
+	if share >= 100 {
+		return 0
+	}
+	again(m.stepped.Add(shareStep))
+	return share
 }
 
 // sum says of a zone what its addresses say together.

@@ -116,6 +116,65 @@ func TestWithdrawAndReturn(t *testing.T) {
 }
 
 // Most of those who know decide; who does not know does not count.
+// What was withdrawn gets a part of its requests first, more with each step, and
+// all in the end; what was not gets all at any time.
+func TestReturnBySteps(t *testing.T) {
+	b := newBench(t)
+	b.see("east", "10.0.0.1", up)
+	b.see("west", "10.0.0.2", up)
+	b.step(time.Minute)
+	share := func(zone string) int32 { return b.last[zone].Addresses[0].Share }
+	if share("east") != 0 {
+		t.Fatal("an address that was never away gets a part only")
+	}
+	b.see("east", "10.0.0.1", down)
+	b.step(time.Minute)
+	b.want("east", down, true)
+	b.see("east", "10.0.0.1", up)
+	b.step(0)
+	for _, want := range []int32{20, 40, 60, 80, 0, 0} {
+		b.want("east", up, false)
+		if share("east") != want || share("west") != 0 {
+			t.Fatalf("it gets %d%%, want %d; the other %d", share("east"), want, share("west"))
+		}
+		if want == 40 {
+			b.step(shareStep / 3) // who looks in between changes nothing
+			b.step(shareStep - shareStep/3)
+			continue
+		}
+		if want == 60 {
+			b.judge = &Judge{} // another leader
+			b.step(0)
+		}
+		b.step(shareStep)
+	}
+	// Away again on its way back.
+	b.see("east", "10.0.0.1", down)
+	b.step(time.Minute)
+	b.see("east", "10.0.0.1", up)
+	b.step(hold(2))
+	if share("east") != 20 {
+		t.Fatalf("it gets %d%%", share("east"))
+	}
+	b.see("east", "10.0.0.1", down)
+	b.step(0)
+	if share("east") != 20 {
+		t.Errorf("it gets %d%% while it is in doubt", share("east"))
+	}
+	b.step(confirm)
+	b.want("east", down, true)
+	if share("east") != 0 {
+		t.Errorf("what is withdrawn gets %d%%", share("east"))
+	}
+	// Nobody knows of it any more.
+	b.see("east", "10.0.0.1", unknown)
+	b.step(forgotten)
+	b.want("east", unknown, false)
+	if share("east") != 0 {
+		t.Errorf("it gets %d%% for ever", share("east"))
+	}
+}
+
 func TestMajority(t *testing.T) {
 	for _, c := range []struct {
 		states    []kind.ZoneLinkState

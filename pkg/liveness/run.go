@@ -295,7 +295,7 @@ func sameLink(a, b *kind.ZoneLinkSpec) bool {
 	for i := range a.Addresses {
 		x, y := &a.Addresses[i], &b.Addresses[i]
 		if x.Mesh != y.Mesh || x.Address != y.Address || x.Port != y.Port || x.State != y.State ||
-			x.Withdrawn != y.Withdrawn || x.Flaps != y.Flaps || moved(x.RTTMillis, y.RTTMillis, x.Loss, y.Loss) {
+			x.Withdrawn != y.Withdrawn || x.Flaps != y.Flaps || x.Share != y.Share || moved(x.RTTMillis, y.RTTMillis, x.Loss, y.Loss) {
 			return false
 		}
 	}

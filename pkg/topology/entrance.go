@@ -124,16 +124,26 @@ func (d *derivation) remoteEndpoints(id resource.ID) {
 	if d.secured.Contains(id.Mesh) && row.Zone != "" {
 		list = d.entrancesOf(id.Mesh, row.Zone)
 	}
-	// All are of one zone: only a single address may stand worse than others.
+	// All are of one zone: only single addresses may stand worse than others.
 	in, out := choose(d.rankAll(nil, row, list))
-	for i := range in {
-		in[i].Away = 0
-	}
+	alike(in)
 	for i := range out {
 		out[i].Away = 0
 	}
 	for _, p := range row.Ports {
 		d.setEndpoints(EndpointsKey{id, p.Section}, slices.Clone(in), slices.Clone(out))
+	}
+}
+
+// alike has endpoints that all give away the same give away nothing.
+func alike(list []Endpoint) {
+	for i := range list {
+		if list[i].Away != list[0].Away {
+			return
+		}
+	}
+	for i := range list {
+		list[i].Away = 0
 	}
 }
 

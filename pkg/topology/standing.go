@@ -22,9 +22,10 @@ const (
 // standing is what is known against a zone: its links and its traffic.
 type standing struct {
 	withdrawn bool
-	addresses map[address]bool // that are withdrawn
-	away      uint32           // percentage of requests that shall go elsewhere
-	services  map[group]uint32 // the same of single services, where that is more
+	addresses map[address]bool   // that are withdrawn
+	returning map[address]uint32 // percentage of requests that shall not go to one yet
+	away      uint32             // percentage of requests that shall go elsewhere
+	services  map[group]uint32   // the same of single services, where that is more
 }
 
 // address is an entrance of a zone as links name it.
@@ -42,7 +43,12 @@ func groupOf(d *Destination) group {
 }
 
 func (s *standing) equal(t *standing) bool {
-	return s.withdrawn == t.withdrawn && s.away == t.away && maps.Equal(s.addresses, t.addresses) && maps.Equal(s.services, t.services)
+	return s.withdrawn == t.withdrawn && s.away == t.away && s.entrances(t) && maps.Equal(s.services, t.services)
+}
+
+// entrances tells whether the same is known of all addresses.
+func (s *standing) entrances(t *standing) bool {
+	return maps.Equal(s.addresses, t.addresses) && maps.Equal(s.returning, t.returning)
 }
 
 var whole = &standing{}
@@ -52,10 +58,18 @@ type link struct {
 	observed  string
 	withdrawn bool
 	addresses []address
+	returning []returning
+}
+
+// returning is an address that is to get a part of its requests only.
+type returning struct {
+	address
+	away uint32
 }
 
 func (l *link) equal(m *link) bool {
-	return l.observed == m.observed && l.withdrawn == m.withdrawn && slices.Equal(l.addresses, m.addresses)
+	return l.observed == m.observed && l.withdrawn == m.withdrawn && slices.Equal(l.addresses, m.addresses) &&
+		slices.Equal(l.returning, m.returning)
 }
 
 // linkOf is what a ZoneLink says here; nil when it does not count: what one zone
@@ -68,8 +82,11 @@ func linkOf(site resource.Site, o *resource.Object) *link {
 	}
 	l := &link{observed: spec.Observed, withdrawn: spec.Withdrawn}
 	for _, a := range spec.Addresses {
-		if a.Withdrawn {
-			l.addresses = append(l.addresses, address{a.Mesh, normalHost(a.Address), uint32(a.Port)})
+		switch at := (address{a.Mesh, normalHost(a.Address), uint32(a.Port)}); {
+		case a.Withdrawn:
+			l.addresses = append(l.addresses, at)
+		case a.Share > 0:
+			l.returning = append(l.returning, returning{at, away(a.Share)})
 		}
 	}
 	return l
@@ -111,13 +128,16 @@ func (d *derivation) zoneLink(id resource.ID, o *resource.Object) {
 // stand finds anew how a zone stands, and has everything made anew that this
 // changes.
 func (d *derivation) stand(zone string) {
-	next := &standing{addresses: map[address]bool{}, services: map[group]uint32{}}
+	next := &standing{addresses: map[address]bool{}, returning: map[address]uint32{}, services: map[group]uint32{}}
 	if keys := d.linked.get(observed(zone)); keys != nil {
 		keys.Scan(func(key string) bool {
 			l, _ := d.links.Get(key)
 			next.withdrawn = next.withdrawn || l.withdrawn
 			for _, a := range l.addresses {
 				next.addresses[a] = true
+			}
+			for _, a := range l.returning {
+				next.returning[a.address] = max(next.returning[a.address], a.away)
 			}
 			return true
 		})
@@ -143,7 +163,7 @@ func (d *derivation) stand(zone string) {
 	} else {
 		d.standings.Set(zone, next)
 	}
-	if old.withdrawn == next.withdrawn && old.away == next.away && maps.Equal(old.addresses, next.addresses) {
+	if old.withdrawn == next.withdrawn && old.away == next.away && old.entrances(next) {
 		for g := range differing(old.services, next.services) {
 			for _, row := range d.DestinationsByLabels(g.mesh, kind.MeshService, map[string]string{resource.LabelDisplayName: g.name}) {
 				if d.zoneOfService(row) == zone {
@@ -158,7 +178,7 @@ func (d *derivation) stand(zone string) {
 		for row := range d.servicesOf(at) {
 			d.joinedBy(row)
 		}
-		if !maps.Equal(old.addresses, next.addresses) {
+		if !old.entrances(next) {
 			d.enter(at)
 		}
 	}
@@ -268,10 +288,14 @@ func (s *State) rankAll(out []ranked, service *Destination, list []Endpoint) []r
 	r, away := st.of(service)
 	for _, e := range list {
 		x := ranked{e, r}
-		if e.Proxy.Name == "" && st.addresses[address{service.ID.Mesh, e.Address, e.Port}] {
-			x.rank = withdrawn
-		}
 		x.Away = away
+		if e.Proxy.Name == "" {
+			at := address{service.ID.Mesh, e.Address, e.Port}
+			if st.addresses[at] {
+				x.rank = withdrawn
+			}
+			x.Away = max(x.Away, st.returning[at])
+		}
 		out = append(out, x)
 	}
 	return out

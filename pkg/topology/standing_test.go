@@ -33,7 +33,7 @@ func randomStanding(t *testing.T, rng *rand.Rand, id resource.ID, created time.T
 		for range rng.IntN(4) {
 			spec.Addresses = append(spec.Addresses, kind.ZoneLinkAddress{
 				Mesh: []string{"m1", "m2"}[rng.IntN(2)], Address: []string{"203.0.113.1", "203.0.113.2"}[rng.IntN(2)],
-				Port: 10001 + int32(rng.IntN(2)), Withdrawn: rng.IntN(2) == 0,
+				Port: 10001 + int32(rng.IntN(2)), Withdrawn: rng.IntN(2) == 0, Share: []int32{0, 0, 20, 60}[rng.IntN(4)],
 			})
 		}
 		return object(t, id, created, nil, spec, nil)
@@ -83,7 +83,12 @@ func candidateOf(w world, svc *resource.Object, e string) candidate {
 		}
 		dead := l.Withdrawn
 		for _, a := range l.Addresses {
-			dead = dead || a.Withdrawn && a.Mesh == svc.Mesh && strings.HasPrefix(e, fmt.Sprintf("%s:%d ", a.Address, a.Port)) && remote(svc)
+			switch at := a.Mesh == svc.Mesh && strings.HasPrefix(e, fmt.Sprintf("%s:%d ", a.Address, a.Port)) && remote(svc); {
+			case at && a.Withdrawn:
+				dead = true
+			case at && a.Share > 0:
+				c.cut = max(c.cut, 100-int(a.Share))
+			}
 		}
 		if dead {
 			c.stands = 2
@@ -126,10 +131,25 @@ func bestOf(list []candidate) []string {
 // oracleRow is the row of a service of one other zone: only its addresses differ.
 func oracleRow(w world, svc *resource.Object, list []string) []string {
 	var all []candidate
+	best, cuts := 2, map[int]bool{}
 	for _, e := range list {
 		c := candidateOf(w, svc, e)
-		c.cut = 0
 		all = append(all, c)
+		if c.stands < best {
+			best, cuts = c.stands, map[int]bool{}
+		}
+		cuts[c.cut] = cuts[c.cut] || c.stands == best
+	}
+	differ := 0
+	for _, serves := range cuts {
+		if serves {
+			differ++
+		}
+	}
+	for i := range all {
+		if all[i].stands > best || differ == 1 {
+			all[i].cut = 0
+		}
 	}
 	return bestOf(all)
 }
