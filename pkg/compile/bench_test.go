@@ -2,7 +2,9 @@ package compile
 
 import (
 	"fmt"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/resource"
@@ -17,18 +19,20 @@ const (
 
 func benchProxy(service, replica int) string {
 	return fmt.Sprintf("type: Dataplane\nmesh: default\nname: s%d-%d\nlabels: {kuma.io/workload: s%d, version: v1}\n"+
-		"networking:\n  address: 10.0.%d.%d\n  inbound: [{port: 8080, name: http, protocol: http}]\n",
-		service, replica, service, service, replica+1)
+		"networking:\n  address: 10.%d.%d.%d\n  inbound: [{port: 8080, name: http, protocol: http}]\n",
+		service, replica, service, service/250, service%250, replica+1)
 }
 
-func benchWorld(b *testing.B) *world {
+func benchWorld(b *testing.B) *world { return benchWorldOf(b, benchServices, benchReplicas) }
+
+func benchWorldOf(b *testing.B, services, replicas int) *world {
 	w := newWorld(b)
 	var objects []*resource.Object
-	for s := range benchServices {
+	for s := range services {
 		objects = append(objects, w.decode(fmt.Sprintf("type: MeshService\nmesh: default\nname: s%d\n"+
 			"spec:\n  selector: {dataplaneLabels: {matchLabels: {kuma.io/workload: s%d}}}\n  ports: [{port: 80, name: http, targetPort: http, appProtocol: http}]\n"+
-			"status: {vips: [{ip: 241.0.0.%d}]}\n", s, s, s+1)))
-		for r := range benchReplicas {
+			"status: {vips: [{ip: 241.0.%d.%d}]}\n", s, s, s/250, s%250+1)))
+		for r := range replicas {
 			objects = append(objects, w.decode(benchProxy(s, r)))
 		}
 	}
@@ -41,9 +45,15 @@ func timeouts(seconds int) string {
 	return fmt.Sprintf("type: MeshTimeout\nmesh: default\nname: all\nspec: {to: [{targetRef: {kind: Mesh}, default: {connectionTimeout: %ds, http: {requestTimeout: %ds}}}]}\n", seconds, seconds)
 }
 
-func (w *world) attachAll() (proxies []*Proxy) {
-	for s := range benchServices {
-		for r := range benchReplicas {
+func timeoutsOfOne(seconds int) string {
+	return fmt.Sprintf("type: MeshTimeout\nmesh: default\nname: one\nspec: {to: [{targetRef: {kind: MeshService, labels: {kuma.io/display-name: s7}}, default: {connectionTimeout: %ds}}]}\n", seconds)
+}
+
+func (w *world) attachAll() (proxies []*Proxy) { return w.attachAllOf(benchServices, benchReplicas) }
+
+func (w *world) attachAllOf(services, replicas int) (proxies []*Proxy) {
+	for s := range services {
+		for r := range replicas {
 			i := dataplane(fmt.Sprintf("s%d-%d", s, r))
 			i.TransparentProxy = &TransparentProxy{InboundPort: 15006, OutboundPort: 15001, IPv4Only: true}
 			i.ReadinessPort, i.AdminPort = 9902, 9901
@@ -116,7 +126,7 @@ func BenchmarkPolicyOnOne(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		n++
-		w.put(w.decode(fmt.Sprintf("type: MeshTimeout\nmesh: default\nname: one\nspec: {to: [{targetRef: {kind: MeshService, labels: {kuma.io/display-name: s7}}, default: {connectionTimeout: %ds}}]}\n", 6+n%2)))
+		w.put(w.decode(timeoutsOfOne(6 + n%2)))
 		w.e.step()
 	}
 }
@@ -147,4 +157,52 @@ func (w *world) attachedAll() []*Proxy {
 	proxies := w.attachAll()
 	w.e.step()
 	return proxies
+}
+
+// BenchmarkServices changes an endpoint of one service, and a policy on one, for
+// 1,000 proxies that reach 10, 100 or 1,000 services. The time of the processors
+// counts: it should not follow from services that a change does not concern.
+func BenchmarkServices(b *testing.B) {
+	for _, services := range []int{10, 100, 1000} {
+		replicas := 1000 / services
+		w := benchWorldOf(b, services, replicas)
+		proxies := w.attachAllOf(services, replicas)
+		w.e.step()
+		want(b, proxies)
+		extra := w.decode(benchProxy(7, replicas))
+		for _, c := range []struct {
+			what   string
+			change func(n int)
+		}{
+			{"endpoint", func(n int) {
+				if n%2 == 1 {
+					w.put(extra)
+				} else {
+					w.remove(extra.ID)
+				}
+			}},
+			{"policy", func(n int) { w.put(w.decode(timeoutsOfOne(6 + n%2))) }},
+		} {
+			b.Run(fmt.Sprintf("%s/%d", c.what, services), func(b *testing.B) {
+				n := 0
+				b.ReportAllocs()
+				before := cpu(b)
+				for b.Loop() {
+					n++
+					c.change(n)
+					w.e.step()
+				}
+				b.ReportMetric(float64((cpu(b)-before).Microseconds())/float64(n), "cpu-µs/op")
+			})
+		}
+	}
+}
+
+// cpu is the time of the processors that the test has used.
+func cpu(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
