@@ -149,6 +149,9 @@ func tcpProxy(t *ir.TCPProxy) proto.Message {
 			out.BackoffOptions = &corev3.BackoffStrategy{BaseInterval: duration(t.AttemptPause)}
 		}
 	}
+	if t.LogConnected && len(t.Logs) > 0 {
+		out.AccessLogOptions = &tcpproxyv3.TcpProxy_TcpAccessLogOptions{FlushAccessLogOnConnected: true}
+	}
 	out.HashPolicy = connectionHash(t.Hash)
 	if len(t.Clusters) == 1 {
 		out.ClusterSpecifier = &tcpproxyv3.TcpProxy_Cluster{Cluster: t.Clusters[0].Cluster}

@@ -134,6 +134,9 @@ type TCPProxy struct {
 	// Hash is SourceIP or State; nil is neither.
 	Hash *Hash       `json:"hash,omitempty"`
 	Logs []AccessLog `json:"logs,omitempty"`
+	// LogConnected writes an entry also when a connection is established, and not
+	// only at its end.
+	LogConnected bool `json:"logConnected,omitempty"`
 }
 
 // WeightedRef names a cluster and its share of the sum of weights.

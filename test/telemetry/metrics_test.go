@@ -64,7 +64,7 @@ func startPrometheus(t *testing.T, w *world) *prometheus {
   - {source_labels: [__meta_kuma_dataplane], target_label: dataplane}`, job, file)
 	}
 	config := filepath.Join(dir, "prometheus.yml")
-	must(t, os.WriteFile(config, []byte("global: {scrape_interval: 300ms, scrape_timeout: 300ms}\nscrape_configs:"+jobs), 0o600))
+	must(t, os.WriteFile(config, []byte("global: {scrape_interval: 700ms, scrape_timeout: 700ms}\nscrape_configs:"+jobs), 0o600))
 	p := &prometheus{t: t, url: fmt.Sprintf("http://127.0.0.1:%d", ports(t, 1)[0])}
 	must(t, w.Process("prometheus", nil, binary, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"),
 		"--web.listen-address="+p.url[len("http://"):]).Start())

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -31,6 +32,7 @@ func TestIdentities(t *testing.T) {
 	t.Run("clients", w.someClients)
 	t.Run("server names", w.someNames)
 	t.Run("pretenders", w.pretenders)
+	t.Run("MeshAccessLog/egress", w.logsOfConnections)
 }
 
 // as calls the shop as a workload, on a new connection, straight at its Envoy.
@@ -380,4 +382,25 @@ func (w *wide) pretenders(t *testing.T) {
 	}
 	w.Remove(t, "MeshFaultInjection", "some")
 	w.Remove(t, "MeshTLS", "open")
+}
+
+// logsOfConnections: zone proxies log a connection when it is established, since
+// those of proxies stay.
+func (w *wide) logsOfConnections(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "log")
+	w.Apply(t, "type: MeshAccessLog\nname: egress\nspec: {targetRef: {kind: Dataplane, labels: {app: egress}}, rules: [{default: {backends: [{type: File, file: {path: "+file+", format: {type: Plain, plain: '%ACCESS_LOG_TYPE% %KUMA_TRAFFIC_DIRECTION%'}}}]}}]}")
+	traffic.Until(t, "a connection that goes on is not logged", func() bool {
+		c, err := net.Dial("tcp", w.at["tcp MeshExternalService"])
+		if err != nil {
+			return false
+		}
+		defer func() { _ = c.Close() }()
+		if _, err := c.Read(make([]byte, 1)); err != nil { // it is established on the whole way
+			return false
+		}
+		<-time.After(50 * time.Millisecond) // lines wait for others
+		b, _ := os.ReadFile(file)
+		return strings.Contains(string(b), "TcpUpstreamConnected UNSPECIFIED")
+	})
+	w.Remove(t, "MeshAccessLog", "egress")
 }

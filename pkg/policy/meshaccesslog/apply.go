@@ -80,6 +80,7 @@ func inbound(rules policy.InboundRules[Conf], in *policy.Inbound) {
 			}
 			if chain.TCP != nil {
 				chain.TCP.Logs = append(chain.TCP.Logs, add...)
+				chain.TCP.LogConnected = in.ZoneProxy // connections between proxies stay
 			}
 			in.Listener.InspectTLS = in.Listener.InspectTLS || client != nil && client.ServerName != ""
 		}
