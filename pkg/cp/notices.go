@@ -8,6 +8,7 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/failover"
 	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/notice"
+	"github.com/atoll-mesh/atoll/pkg/resource"
 	"github.com/atoll-mesh/atoll/pkg/view"
 	"github.com/atoll-mesh/atoll/pkg/webhook"
 )
@@ -16,18 +17,23 @@ import (
 func (p *plane) notices() func(context.Context) error {
 	cfg := notice.Config{View: p.view, Store: p.store, Log: p.log, Metrics: notice.NewMetrics(p.metrics)}
 	if p.site.Global { // a zone knows only how it would fare itself
-		cfg.Gaps = p.gaps
+		return func(ctx context.Context) error {
+			cfg := cfg
+			cfg.Gaps = p.gaps(&failover.Lookout{}) // what it holds goes with the leadership
+			return notice.Run(ctx, cfg)
+		}
 	}
 	return func(ctx context.Context) error { return notice.Run(ctx, cfg) }
 }
 
-// gaps are what would break now.
-func (p *plane) gaps(s *view.Snapshot) []notice.Condition {
-	r, err := failover.Check(p.foresight(s), failover.Query{})
-	if err != nil { // only of zones that are asked about by name
-		p.log.Error("gaps could not be looked for", "error", err)
-		return nil
+// gaps finds what would break now.
+func (p *plane) gaps(l *failover.Lookout) func(*view.Snapshot, []resource.ID, bool) []notice.Condition {
+	return func(s *view.Snapshot, changed []resource.ID, all bool) []notice.Condition {
+		return opened(l.Check(p.foresight(s), changed, all))
 	}
+}
+
+func opened(r *failover.Report) []notice.Condition {
 	var out []notice.Condition
 	for _, g := range r.Gaps {
 		out = append(out, notice.Condition{

@@ -91,7 +91,8 @@ var addresses = map[string]string{}
 func address(zone, name string) string {
 	k := zone + "/" + name
 	if addresses[k] == "" {
-		addresses[k] = fmt.Sprintf("10.0.0.%d", len(addresses)+1)
+		n := len(addresses) + 1
+		addresses[k] = fmt.Sprintf("10.0.%d.%d", n>>8, n&0xff)
 	}
 	return addresses[k]
 }

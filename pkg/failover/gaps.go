@@ -24,19 +24,23 @@ func Check(in Inputs, q Query) (*Report, error) {
 	}
 	r := &Report{Gaps: []Gap{}, Losses: []Loss{}}
 	for _, g := range slices.SortedFunc(maps.Keys(w.services), group.compare) {
-		if q.Mesh != "" && g.mesh != q.Mesh {
-			continue
-		}
-		for _, z := range slices.Sorted(maps.Keys(w.services[g])) {
-			if n, _ := w.ready(z, w.services[g][z]); z != "" && (q.Zone == "" || q.Zone == z) && n > 0 {
-				(&losing{world: w, r: r, group: g, zone: z}).look()
-			}
+		if q.Mesh == "" || g.mesh == q.Mesh {
+			w.look(r, g, q.Zone)
 		}
 	}
 	w.expiring(r, q.Mesh)
 	w.certificates(r, q.Mesh)
 	r.sort()
 	return r, nil
+}
+
+// look looks what the loss of a zone, empty for any, means to a service.
+func (w *world) look(r *Report, g group, zone string) {
+	for _, z := range slices.Sorted(maps.Keys(w.services[g])) {
+		if n, _ := w.ready(z, w.services[g][z]); z != "" && (zone == "" || zone == z) && n > 0 {
+			(&losing{world: w, r: r, group: g, zone: z}).look()
+		}
+	}
 }
 
 func (g group) compare(h group) int {

@@ -205,9 +205,21 @@ func withOrigin(labels map[string]string, origin string) map[string]string {
 // open has a zone look at a snapshot, and finds its clients.
 func (w *world) open(site resource.Site, s *view.Snapshot) *eye {
 	e := &eye{
-		zone: site.Zone, site: site, snap: s, clients: map[string][]*resource.Object{}, lost: map[lossKey]*view.Snapshot{},
-		balances: map[balanceKey]*compile.Balance{}, spiffe: map[string][]string{}, guards: map[resource.ID]*guarded{},
+		zone: site.Zone, site: site, snap: s, lost: map[lossKey]*view.Snapshot{},
 	}
+	e.forget()
+	e.clients = w.clientsOf(s)
+	return e
+}
+
+// forget has everything found again that follows from what e sees.
+func (e *eye) forget() {
+	e.balances, e.spiffe, e.guards, e.stands = map[balanceKey]*compile.Balance{}, map[string][]string{}, map[resource.ID]*guarded{}, nil
+}
+
+// clientsOf finds one proxy of each lot that chooses alike.
+func (w *world) clientsOf(s *view.Snapshot) map[string][]*resource.Object {
+	clients := map[string][]*resource.Object{}
 	indexes := map[string]*policy.Index{}
 	type lot struct {
 		mesh   string
@@ -227,10 +239,10 @@ func (w *world) open(site resource.Site, s *view.Snapshot) *eye {
 		l := lot{dp.Mesh, ix.Match(policy.ProxyOf(dp), policy.Options{}).OutboundDigest()}
 		if !alike[l] {
 			alike[l] = true
-			e.clients[dp.Mesh] = append(e.clients[dp.Mesh], dp)
+			clients[dp.Mesh] = append(clients[dp.Mesh], dp)
 		}
 	}
-	return e
+	return clients
 }
 
 func (w *world) compileInputs(e *eye) compile.Inputs {
@@ -244,19 +256,24 @@ func (e *eye) without(k lossKey) *view.Snapshot {
 		return s
 	}
 	var gone []resource.ID
-	types := []resource.Type{kind.Dataplane, kind.MeshService, kind.MeshZoneAddress}
-	if k.mesh != "" {
-		types = types[:1]
-	}
-	for _, t := range types {
+	for _, t := range []resource.Type{kind.Dataplane, kind.MeshService, kind.MeshZoneAddress} {
 		for o := range e.snap.List(t, k.mesh) {
-			if o.Zone() == k.zone || o.Zone() == "" && k.zone == e.zone && e.site.LocallyOriginated(o.Labels) {
+			if e.takes(k, o) {
 				gone = append(gone, o.ID)
 			}
 		}
 	}
 	e.lost[k] = e.snap.Without(gone)
 	return e.lost[k]
+}
+
+// takes tells whether a loss takes a Dataplane, MeshService or MeshZoneAddress
+// away.
+func (e *eye) takes(k lossKey, o *resource.Object) bool {
+	if k.mesh != "" && (o.Mesh != k.mesh || o.Type != kind.Dataplane) {
+		return false
+	}
+	return o.Zone() == k.zone || o.Zone() == "" && k.zone == e.zone && e.site.LocallyOriginated(o.Labels)
 }
 
 // loss is what a loss is to the clients of e: those of the zone itself have lost

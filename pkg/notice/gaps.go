@@ -10,14 +10,17 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/view"
 )
 
-// How often gaps are looked for while things change. A look costs as much as
-// there are services times zones, about ten seconds of CPU for 1,000 in each of
-// ten; it takes at most one part in lookShare of the time. A gap
+// How often gaps are looked for while things change. A look at everything costs as
+// much as there are services times zones, about ten seconds of CPU for 1,000 in
+// each of ten; any takes at most one part in lookShare of the time. A gap
 // has to be there at two looks before it is told, because what restarts or
 // reconnects has gaps for a moment.
 const (
 	lookGap   = 5 * time.Second
 	lookShare = 20
+	// lookAgain is how long what was found may be built upon: a look after that is at
+	// everything.
+	lookAgain = time.Hour
 )
 
 // gapless are changes that open and close no gaps. Of what is known of a zone's
@@ -36,6 +39,25 @@ func online(o *resource.Object) bool {
 	return o != nil && kind.ZoneOnline(resource.SpecOf[system_proto.ZoneInsight](o))
 }
 
+// changes are what changed since the last look.
+type changes struct {
+	list []resource.ID
+	all  bool // anything may have
+}
+
+// manyChanges are a reason to look at everything.
+const manyChanges = 1000
+
+func (c *changes) add(k view.Key) {
+	switch {
+	case c.all || k.Table != view.Objects:
+	case len(c.list) == manyChanges:
+		c.list, c.all = nil, true
+	default:
+		c.list = append(c.list, k.ID)
+	}
+}
+
 // foresee looks for gaps after what they depend on changed, and sends all that
 // there are, whenever they were looked for.
 func foresee(ctx context.Context, cfg Config, out chan []Condition) {
@@ -44,17 +66,20 @@ func foresee(ctx context.Context, cfg Config, out chan []Condition) {
 	var (
 		done  *view.Snapshot
 		fresh = true // something changed since the last look
-		again bool   // a gap was seen once
+		news  = changes{all: true}
+		again bool // a gap was seen once
 		seen  = told(cfg.View.Snapshot())
 		next  time.Time // not before
+		whole time.Time // when everything was looked at
 	)
 	for {
 		s := cfg.View.Snapshot()
 		if done != nil {
 			keys, ok := cfg.View.Touched(done.Revision(), s)
-			fresh = fresh || !ok
+			fresh, news.all = fresh || !ok, news.all || !ok
 			for _, k := range keys {
 				fresh = fresh || !gapless(k, done, s)
+				news.add(k)
 			}
 		}
 		done = s
@@ -66,8 +91,15 @@ func foresee(ctx context.Context, cfg Config, out chan []Condition) {
 				expired = timer.C
 			} else {
 				begun := time.Now()
+				if begun.Sub(whole) >= lookAgain {
+					news.all = true
+				}
+				if news.all {
+					whole = begun
+				}
 				var list []Condition
-				list, again = confirmed(cfg.Gaps(s), seen)
+				list, again = confirmed(cfg.Gaps(s, news.list, news.all), seen)
+				news = changes{}
 				took := time.Since(begun)
 				if cfg.Metrics != nil {
 					cfg.Metrics.looks.Observe(took.Seconds())

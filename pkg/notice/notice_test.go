@@ -31,6 +31,7 @@ type plane struct {
 	view  *view.View
 	gaps  atomic.Pointer[[]notice.Condition]
 	looks atomic.Int64
+	told  atomic.Pointer[[]resource.ID] // to the last look, as changed; not when that was all
 	reg   *prometheus.Registry
 	m     *notice.Metrics
 	stop  func()
@@ -61,7 +62,12 @@ func (p *plane) lead() {
 	go func() {
 		ended <- notice.Run(ctx, notice.Config{
 			View: p.view, Store: p.store, Log: slog.New(slog.DiscardHandler), Metrics: p.m,
-			Gaps: func(*view.Snapshot) []notice.Condition { p.looks.Add(1); return *p.gaps.Load() },
+			Gaps: func(s *view.Snapshot, changed []resource.ID, all bool) []notice.Condition {
+				if p.looks.Add(1); !all {
+					p.told.Store(&changed)
+				}
+				return *p.gaps.Load()
+			},
 		})
 	}()
 	p.stop = func() {
@@ -231,6 +237,9 @@ func TestGaps(t *testing.T) {
 		insight(&system_proto.KDSSubscription{Id: "1", ConnectTime: up.ConnectTime, DisconnectTime: timestamppb.Now()})
 		if p.looks.Load() == looks {
 			t.Error("no look though a zone is not connected any more")
+		}
+		if told := p.told.Load(); told == nil || !slices.Contains(*told, resource.ID{Type: kind.ZoneInsight, Name: "east"}) {
+			t.Errorf("the look was told that %v changed", told)
 		}
 		looks = p.looks.Load()
 		// A hundred changes a second for a minute.

@@ -21,8 +21,9 @@ type Config struct {
 	View  *view.View
 	Store store.Store
 	Log   *slog.Logger
-	// Gaps finds what would break, as conditions. Nil: nobody looks.
-	Gaps func(s *view.Snapshot) []Condition
+	// Gaps finds what would break, as conditions. It is told what changed since it
+	// was asked last, or that all may have. Nil: nobody looks.
+	Gaps func(s *view.Snapshot, changed []resource.ID, all bool) []Condition
 	// Metrics of Run; nil: none.
 	Metrics *Metrics
 }
