@@ -24,7 +24,7 @@ func TestPaceOfWrites(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		before := z.writes
+		before := z.written()
 		for i, s := range sessions {
 			s.Delivered(xds.Report{Listening: true, Revision: 1})
 			time.Sleep(5 * time.Millisecond)
@@ -35,14 +35,14 @@ func TestPaceOfWrites(t *testing.T) {
 				}
 			}
 			if i == n/2 {
-				begun, writes := time.Now(), z.writes
+				begun, writes := time.Now(), z.written()
 				z.mustOpen("late", dataplaneJSON("late", "192.0.9.9"), "")
-				if took := time.Since(begun); took > 0 || z.writes != writes+1 {
-					t.Errorf("a registration took %s and %d writes", took, z.writes-writes)
+				if took := time.Since(begun); took > 0 || z.written() != writes+1 {
+					t.Errorf("a registration took %s and %d writes", took, z.written()-writes)
 				}
 			}
 		}
-		if got := z.writes - before; got > 40 {
+		if got := z.written() - before; got > 40 {
 			t.Errorf("%d proxies cost %d writes", n, got)
 		}
 		time.Sleep(longest)

@@ -26,6 +26,13 @@ func (z *zone) callable() int {
 	return len(e.List)
 }
 
+// written counts the writes so far.
+func (z *zone) written() int {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	return z.writes
+}
+
 // An Envoy that had nothing is called when it listens, and not before.
 func TestStartingProxyIsNoEndpoint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -63,10 +70,10 @@ func TestStartingProxyIsNoEndpoint(t *testing.T) {
 		if ever > 0 {
 			t.Fatal("it was an endpoint for a moment")
 		}
-		before := z.writes
+		before := z.written()
 		s.Delivered(xds.Report{Revision: 3, Listening: true})
 		want(1, "listening")
-		if n := z.writes - before; n != 1 {
+		if n := z.written() - before; n != 1 {
 			t.Errorf("that it listens cost %d writes", n)
 		}
 
