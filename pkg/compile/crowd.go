@@ -18,6 +18,8 @@ import (
 const (
 	// crowdSize is how many proxies make a crowd.
 	crowdSize = 16
+	// crowdBatch is how many endpoints that appear at once belong to one.
+	crowdBatch = crowdSize / 2
 	// crowdPause is how long nobody may come for the crowd to be complete.
 	crowdPause = 100 * time.Millisecond
 	// crowdPatience is the longest time that an endpoint waits for others.
@@ -28,16 +30,17 @@ const (
 type crowd struct {
 	size  int       // how many came, with no pause between one and the next
 	last  time.Time // when the last one came
-	since time.Time // when the first endpoint began to wait; zero: none waits
+	held  int       // endpoints that wait
+	since time.Time // when the first of them began to; zero: none waits
 	timer *time.Timer
 }
 
-// came counts a proxy.
-func (c *crowd) came(now time.Time) {
+// came counts proxies, or endpoints that appear at once because they are ready.
+func (c *crowd) came(n int, now time.Time) {
 	if now.Sub(c.last) >= crowdPause {
 		c.size = 0
 	}
-	c.size++
+	c.size += n
 	c.last = now
 }
 
@@ -74,16 +77,25 @@ func (e *Engine) waits() bool { return len(e.dirty.rows) > 0 }
 
 // split takes the rows that may wait out of the dirty ones.
 func (e *Engine) split(rows []*row, now time.Time) (ready, wait []*row) {
+	more := 0
+	for _, r := range rows {
+		if len(r.users) > 0 && r.load != nil {
+			if to := r.key.read(view.NewReader(e.snap)); grows(r.from, to) {
+				more += serving(to) - serving(r.from)
+				wait = append(wait, r)
+				continue
+			}
+		}
+		ready = append(ready, r)
+	}
+	if n := more - e.crowd.held; n >= crowdBatch {
+		e.crowd.came(n, now)
+	}
 	if !e.crowd.arriving(now) {
+		e.crowd.held = 0
 		return rows, nil
 	}
-	for _, r := range rows {
-		if len(r.users) > 0 && r.load != nil && grows(r.from, r.key.read(view.NewReader(e.snap))) {
-			wait = append(wait, r)
-		} else {
-			ready = append(ready, r)
-		}
-	}
+	e.crowd.held = more
 	return ready, wait
 }
 
@@ -113,4 +125,11 @@ func grows(from, to *topology.Endpoints) bool {
 func sameEndpoint(a, b topology.Endpoint) bool {
 	return a.Proxy == b.Proxy && a.Address == b.Address && a.Port == b.Port && a.Zone == b.Zone &&
 		a.Weight == b.Weight && a.Away == b.Away && maps.Equal(a.Labels, b.Labels)
+}
+
+func serving(e *topology.Endpoints) int {
+	if e == nil {
+		return 0
+	}
+	return len(e.List)
 }

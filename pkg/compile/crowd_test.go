@@ -73,6 +73,33 @@ func TestEndpointsWaitForACrowd(t *testing.T) {
 		}
 		w.check()
 
+		// Many that become ready at once are a crowd too; of one after the other,
+		// each is given out at once.
+		for range 3 * crowdSize {
+			time.Sleep(time.Millisecond)
+			was = eds()
+			if add(); eds() == was {
+				t.Fatal("one endpoint after the other waits")
+			}
+		}
+		docs = ""
+		for range crowdSize {
+			more++
+			docs += "\n---\n" + workload(fmt.Sprintf("a-%d", more), "a", more, everything)
+		}
+		w.apply(docs[5:])
+		was = eds()
+		if w.e.step(); eds() != was || !w.e.waits() {
+			t.Fatal("many endpoints at once do not wait for more")
+		}
+		time.Sleep(crowdPause)
+		synctest.Wait()
+		<-w.e.wake
+		if w.e.step(); eds() == was || w.e.waits() {
+			t.Fatal("the endpoints still wait when no more come")
+		}
+		w.check()
+
 		// A crowd without end: endpoints wait as long as is bearable.
 		was = eds()
 		start := time.Now()

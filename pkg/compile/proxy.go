@@ -62,7 +62,7 @@ func (e *Engine) Attach(info ProxyInfo) *Proxy {
 	e.do(func() {
 		p.attached = true
 		e.proxies[p] = struct{}{}
-		e.crowd.came(time.Now())
+		e.crowd.came(1, time.Now())
 		e.mark(&p.unit)
 		e.gauges()
 	})
