@@ -29,7 +29,7 @@ const (
 type withdrawn map[string]map[string]bool
 
 // hangUps follows the links of this zone and has connections ended. It belongs to
-// one goroutine but for current.
+// one goroutine but for join.
 type hangUps struct {
 	s    *Server
 	done *view.Snapshot
@@ -60,7 +60,10 @@ func (h *hangUps) look(ctx context.Context) {
 	h.mu.Lock()
 	before := h.now
 	h.now = withdrawnOf(s, h.s.cfg.Site)
-	now := h.now
+	now, agents := h.now, map[string]map[resource.ID]*channel{}
+	for mesh := range now {
+		agents[mesh] = h.s.questions.of(mesh)
+	}
 	h.mu.Unlock()
 	for mesh, addresses := range now {
 		added := map[string]bool{}
@@ -70,7 +73,7 @@ func (h *hangUps) look(ctx context.Context) {
 			}
 		}
 		if len(added) > 0 {
-			h.s.hangUp(ctx, h.s.questions.of(mesh), added)
+			h.s.hangUp(ctx, agents[mesh], added)
 		}
 	}
 }
@@ -94,11 +97,12 @@ func (h *hangUps) concerns(s *view.Snapshot) bool {
 	return false
 }
 
-// current are the addresses that are withdrawn in a mesh.
-func (h *hangUps) current(mesh string) map[string]bool {
+// join adds the connection to an agent, false when the server has stopped, and
+// returns what was withdrawn before. Of what is withdrawn later, look asks it.
+func (h *hangUps) join(id resource.ID, c *channel) (gone map[string]bool, added bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.now[mesh]
+	return h.now[id.Mesh], h.s.questions.add(id, c)
 }
 
 func withdrawnOf(s *view.Snapshot, site resource.Site) withdrawn {

@@ -87,7 +87,8 @@ func (s *Server) serveQuestions(w http.ResponseWriter, r *http.Request) {
 	c := &channel{conn: conn, turn: make(chan struct{}, 1), answers: make(chan answered), gone: make(chan struct{})}
 	// It is known before the agent hears that it is, and asked only after that.
 	c.turn <- struct{}{}
-	if !s.questions.add(id, c) {
+	gone, added := s.hangUps.join(id, c)
+	if !added {
 		conn.Close()
 		return
 	}
@@ -98,8 +99,7 @@ func (s *Server) serveQuestions(w http.ResponseWriter, r *http.Request) {
 		conn.Close() // which ends read
 	}
 	<-c.turn
-	if gone := s.hangUps.current(id.Mesh); len(gone) > 0 {
-		// It may not have been connected when that was decided.
+	if len(gone) > 0 {
 		s.hangUp(r.Context(), map[resource.ID]*channel{id: c}, gone)
 	}
 	if s.tells(id) {
