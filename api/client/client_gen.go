@@ -4019,6 +4019,7 @@ type GetZonesItsLinksAnswerLinksItemAddressesItem struct {
 	Port      int64     `json:"port"`
 	Reason    *string   `json:"reason,omitzero"`
 	RttMillis *float64  `json:"rttMillis,omitzero"`
+	Share     *int64    `json:"share,omitzero"`
 	Since     time.Time `json:"since"`
 	State     string    `json:"state"`
 	Withdrawn bool      `json:"withdrawn"`
@@ -9208,13 +9209,15 @@ type ZoneInsight struct {
 
 // ZoneLinkSpecAddressesItem is a document of the API, or part of one.
 type ZoneLinkSpecAddressesItem struct {
-	Address   string    `json:"address"`
-	Flaps     *int64    `json:"flaps,omitzero"`
-	Loss      *float64  `json:"loss,omitzero"`
-	Mesh      string    `json:"mesh"`
-	Port      int64     `json:"port"`
-	Reason    *string   `json:"reason,omitzero"`
-	RttMillis *float64  `json:"rttMillis,omitzero"`
+	Address   string   `json:"address"`
+	Flaps     *int64   `json:"flaps,omitzero"`
+	Loss      *float64 `json:"loss,omitzero"`
+	Mesh      string   `json:"mesh"`
+	Port      int64    `json:"port"`
+	Reason    *string  `json:"reason,omitzero"`
+	RttMillis *float64 `json:"rttMillis,omitzero"`
+	// share is the percentage of its requests that an address gets that is on its way back; 0: all.
+	Share     *int64    `json:"share,omitzero"`
 	Since     time.Time `json:"since"`
 	State     string    `json:"state"`
 	Withdrawn bool      `json:"withdrawn"`
