@@ -9,14 +9,14 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/xds"
 )
 
-// A thousand proxies that begin to listen, one every few milliseconds, cost a
+// Hundreds of proxies that begin to listen, one every few milliseconds, cost a
 // handful of writes; whoever registers meanwhile does not wait, nor does the first
 // after a quiet time.
 func TestPaceOfWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		z := newZone(t, nil)
 		z.put(cartService)
-		const n = 1000
+		const n = mostStarters
 		var sessions []*session
 		for i := range n {
 			name := fmt.Sprint("cart-", i)

@@ -28,6 +28,7 @@ type proxies struct {
 	seats    map[resource.ID]*seat
 	stopping bool
 	streams  sync.WaitGroup
+	starters starters
 }
 
 // seat is the place of one proxy: at most one session occupies it.
@@ -46,7 +47,7 @@ func newProxies(s *Server) *proxies {
 // Open admits a stream by its first request: who it is, whether it may be that,
 // and its Dataplane. The former stream of the same proxy, if any, ends. An Envoy
 // that has nothing yet is starting, until it says otherwise, on this stream or
-// another.
+// another; not so when very many are already.
 func (ps *proxies) Open(ctx context.Context, node *core.Node, returns bool) (xds.Session, error) {
 	p, err := parseNode(node)
 	if err != nil {
@@ -59,8 +60,10 @@ func (ps *proxies) Open(ctx context.Context, node *core.Node, returns bool) (xds
 	if err := ps.enter(ctx, p.ID); err != nil {
 		return nil, err
 	}
-	sess := newSession(ps.s, p, !returns || ps.s.starting(p.ID), func(err error) { xds.End(ctx, err) })
+	starting := (!returns || ps.s.starting(p.ID)) && ps.starters.enter()
+	sess := newSession(ps.s, p, starting, func(err error) { xds.End(ctx, err) })
 	if err := ps.s.admit(ctx, sess, token); err != nil {
+		sess.leaveStart()
 		ps.leaveUnadmitted(p.ID)
 		ps.s.log.Warn("a proxy was refused", "mesh", p.ID.Mesh, "proxy", p.ID.Name, "error", err)
 		return nil, err
@@ -68,6 +71,7 @@ func (ps *proxies) Open(ctx context.Context, node *core.Node, returns bool) (xds
 	sess.proxy.Node = nil // it was read; its Dataplane as text alone is half a kilobyte
 	old, ok := ps.occupy(p.ID, sess)
 	if !ok {
+		sess.leaveStart()
 		return nil, status.Error(codes.Unavailable, "this control plane is stopping; connect again")
 	}
 	if old != nil {

@@ -36,6 +36,7 @@ type session struct {
 	exports      *meshproto.DataplaneInsight_OpenTelemetry
 	metadata     *structpb.Struct
 	starting     bool    // its Envoy had nothing, and does not listen yet
+	starter      bool    // it counts among those that start
 	told         *string // version of what the agent is told; nil: its Envoy has nothing yet
 }
 
@@ -54,7 +55,7 @@ func newSession(s *Server, p Proxy, starting bool, end func(error)) *session {
 	_, brought := p.Node.GetMetadata().GetFields()[keyResource]
 	now := timestamppb.Now()
 	return &session{
-		s: s, proxy: p, brought: brought, starting: starting, end: end,
+		s: s, proxy: p, brought: brought, starting: starting, starter: starting, end: end,
 		metadata: insightMetadata(p.Node),
 		subscription: &meshproto.DiscoverySubscription{
 			Id:                     uuid.NewString(),
@@ -107,6 +108,7 @@ func (s *session) Delivered(r xds.Report) {
 		s.s.writer.changed(s)
 	}
 	if listens {
+		s.leaveStart()
 		s.s.writer.changed(s) // nothing more, where it is to be written already
 	}
 }
@@ -114,6 +116,7 @@ func (s *session) Delivered(r xds.Report) {
 // Close ends the session: its stream is over.
 func (s *session) Close(err error) {
 	s.Detach()
+	s.leaveStart()
 	s.mu.Lock()
 	s.subscription.DisconnectTime = timestamppb.Now()
 	s.mu.Unlock()

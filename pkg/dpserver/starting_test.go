@@ -1,6 +1,7 @@
 package dpserver
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -168,4 +169,42 @@ func TestAgentsDoNotStateThatTheyStart(t *testing.T) {
 			t.Errorf("%v is left of %v", got, m)
 		}
 	}
+}
+
+// When very many start, the others are called at once; when some of them listen or
+// are gone, the next one waits again.
+func TestManyStarters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		z := newZone(t, nil)
+		z.put(cartService)
+		open := func(i int) *session {
+			name := fmt.Sprint("cart-", i)
+			return z.mustOpen(name, dataplaneJSON(name, fmt.Sprintf("192.0.%d.%d", i/250, 1+i%250)), "")
+		}
+		want := func(n int, when string) {
+			t.Helper()
+			time.Sleep(longest)
+			synctest.Wait()
+			if got := z.callable(); got != n {
+				t.Fatalf("%s: %d endpoints, want %d", when, got, n)
+			}
+		}
+		var held []*session
+		for i := range mostStarters {
+			held = append(held, open(i))
+		}
+		want(0, "as many as may be held back")
+		open(mostStarters)
+		want(1, "one more")
+		held[0].Delivered(xds.Report{Listening: true})
+		held[0].Delivered(xds.Report{Listening: true})
+		want(2, "one of them listens")
+		open(mostStarters + 1)
+		want(2, "the next one")
+		open(mostStarters + 2)
+		want(3, "and one more")
+		held[1].Close(nil)
+		open(mostStarters + 3)
+		want(3, "after one is gone")
+	})
 }
