@@ -73,8 +73,8 @@ func (s *session) replace() {
 }
 
 // Delivered takes note of what the proxy was sent and what it answered. Only its
-// first acknowledgement, that it listens, its rejections and their end are written down; the
-// numbers in between go with the next of these.
+// first acknowledgement, that it listens, its rejections and their end are written
+// down; the numbers in between go with the next of these.
 func (s *session) Delivered(r xds.Report) {
 	r.Rejections = sorted(r.Rejections)
 	s.mu.Lock()

@@ -14,8 +14,8 @@ import (
 
 // Lookout finds the gaps of a global again and again. What changes most, proxies
 // and services, costs as much as the services are that it concerns; after anything
-// else, and in worlds too large to be remembered, all is found anew. The result is that of Check, always. It is for one
-// goroutine.
+// else, and in worlds too large to be remembered, all is found anew.
+// The result is that of Check, always. It is for one goroutine.
 type Lookout struct {
 	w      *world
 	parts  map[group]*Report
