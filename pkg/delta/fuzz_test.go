@@ -196,10 +196,10 @@ func (m *model) received(r *client.Response) {
 	if r.URL != client.ClusterURL {
 		return
 	}
-	for _, gone := range r.Removed {
+	for _, removed := range r.Removed {
 		for name := range m.c.Has(client.RouteURL) {
-			if slices.Contains(strings.Fields(string(m.c.Body(client.RouteURL, name))), gone) {
-				m.fail("cluster %s is removed, route %s uses it", gone, name)
+			if slices.Contains(strings.Fields(string(m.c.Body(client.RouteURL, name))), removed.Name) {
+				m.fail("cluster %s is removed, route %s uses it", removed.Name, name)
 			}
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/pprof"
 	"strconv"
 	"strings"
 	"syscall"
@@ -164,6 +165,21 @@ func (cp *controlPlane) profile(ctx context.Context, file string, d time.Duratio
 		return fmt.Errorf("profile: %w", err)
 	}
 	return os.WriteFile(file, b, 0o644)
+}
+
+// profileSelf profiles the CPU of the generator until stop is called.
+func profileSelf(file string) (stop func(), err error) {
+	f, err := os.Create(file)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		f.Close()
+	}, nil
 }
 
 // usage is what a process consumed so far.

@@ -57,14 +57,17 @@ type version struct{ name, version string }
 // holding counts the endpoints that a client has, without looking at all of its
 // load assignments each time: the generator shares the machine.
 type holding struct {
-	of    map[string]int // endpoints by load assignment
+	of    []int32 // endpoints, by the place of the load assignment
 	total int
 	back  *back // of a client that connects again
 }
 
-func (h *holding) set(name string, n int) {
-	h.total += n - h.of[name]
-	h.of[name] = n
+func (h *holding) set(place, n int) {
+	if more := place + 1 - len(h.of); more > 0 {
+		h.of = append(h.of, make([]int32, more)...)
+	}
+	h.total += n - int(h.of[place])
+	h.of[place] = int32(n)
 }
 
 func (f *fleet) seen(h *holding, r *client.Response) {
@@ -74,16 +77,16 @@ func (f *fleet) seen(h *holding, r *client.Response) {
 	if r.URL != client.EndpointURL {
 		return
 	}
-	for _, res := range r.Resources {
-		h.set(res.Name, f.size(res))
+	for i := range r.Resources {
+		h.set(r.Resources[i].Place, f.size(&r.Resources[i]))
 	}
-	for _, name := range r.Removed {
-		h.set(name, 0)
+	for i := range r.Removed {
+		h.set(r.Removed[i].Place, 0)
 	}
 }
 
 // size decodes each version of a load assignment once for all clients.
-func (f *fleet) size(res client.Resource) int {
+func (f *fleet) size(res *client.Resource) int {
 	key := version{res.Name, res.Version}
 	f.mu.RLock()
 	n, known := f.sizes[key]
@@ -135,7 +138,7 @@ func (f *fleet) connect(ctx context.Context, addr string, c size) error {
 		if err != nil {
 			return err
 		}
-		h := &holding{of: map[string]int{}}
+		h := &holding{}
 		f.held = append(f.held, h)
 		c := client.New(client.Options{
 			Node:      &core.Node{Id: "default." + proxyName(i), Metadata: meta},
@@ -208,6 +211,11 @@ func benchProxies(ctx context.Context, r *report, c size) (string, error) {
 	f := &fleet{sizes: map[version]int{}}
 	profiled := make(chan error, 1)
 	if profiles > 0 {
+		stop, err := profileSelf(filepath.Join(os.TempDir(), "atoll-bench-generator.pb.gz"))
+		if err != nil {
+			return name, err
+		}
+		defer stop()
 		go func() {
 			profiled <- cp.profile(ctx, filepath.Join(os.TempDir(), "atoll-bench-converge.pb.gz"), profiles)
 		}()
@@ -217,7 +225,8 @@ func benchProxies(ctx context.Context, r *report, c size) (string, error) {
 		return name, err
 	}
 	complete := func(i int, s *client.State) bool {
-		return f.held[i].total == c.endpoints(i, c.proxies) && s.Names(client.EndpointURL) >= c.reach && s.Answered(client.ListenerURL) &&
+		return f.held[i].total == c.endpoints(i, c.proxies) && s.Names(client.EndpointURL) >= c.reach &&
+			s.Count(client.ListenerURL) >= c.reach && s.Names(client.RouteURL) >= c.reach && s.Answered(client.RouteURL) &&
 			(!c.secured || s.Names(client.SecretURL) > 0 && s.Answered(client.SecretURL))
 	}
 	if err := f.all(ctx, "converge", complete); err != nil {
@@ -323,12 +332,14 @@ func (f *fleet) policyRounds(ctx context.Context, cp *controlPlane, service stri
 		return nil, 0, err
 	}
 	for i := range rounds + 1 {
-		versions := make([]map[string]string, len(f.clients))
+		// What each client has yet to be sent. A cluster that changed is not looked
+		// at again: the generator shares the machine.
+		left := make([][]version, len(f.clients))
 		for j, c := range f.clients {
 			if !concerned(j) {
 				continue
 			}
-			if err := c.Do(func(s *client.State) { versions[j] = destinations(s, service) }); err != nil {
+			if err := c.Do(func(s *client.State) { left[j] = destinations(s, service) }); err != nil {
 				return nil, 0, err
 			}
 		}
@@ -337,13 +348,10 @@ func (f *fleet) policyRounds(ctx context.Context, cp *controlPlane, service stri
 			return nil, 0, err
 		}
 		err := f.all(ctx, "policy", func(j int, s *client.State) bool {
-			has := s.Has(client.ClusterURL)
-			for n, v := range versions[j] {
-				if has[n] == v {
-					return false
-				}
+			for len(left[j]) > 0 && s.Version(client.ClusterURL, left[j][0].name) != left[j][0].version {
+				left[j] = left[j][1:]
 			}
-			return true
+			return len(left[j]) == 0
 		})
 		if err != nil {
 			return nil, 0, err
@@ -363,11 +371,11 @@ func (f *fleet) policyRounds(ctx context.Context, cp *controlPlane, service stri
 
 // destinations are the versions of the clusters that policies apply to: of one
 // service, "" being all.
-func destinations(s *client.State, service string) map[string]string {
-	out := map[string]string{}
+func destinations(s *client.State, service string) []version {
+	var out []version
 	for n, v := range s.Has(client.ClusterURL) {
 		if strings.HasPrefix(n, "kri_") && (service == "" || strings.Contains(n, "_"+service+"_")) {
-			out[n] = v
+			out = append(out, version{n, v})
 		}
 	}
 	return out

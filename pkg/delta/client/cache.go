@@ -22,62 +22,120 @@ const (
 	SecretURL   = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 )
 
-// Cache is shared by clients to keep each string once, and to look once into
-// each version of a resource. The zero Cache is ready.
+// Cache is shared by clients: it keeps each name and each version once, and looks
+// once into each version of a resource. The zero Cache is ready.
 type Cache struct {
-	mu      sync.RWMutex
-	strings map[string]string
-	refs    map[refKey][]Ref
+	mu    sync.RWMutex
+	types map[string]*names
 }
 
-type refKey struct{ name, version string }
+// names are those of the resources of a type.
+type names struct {
+	url    string
+	mu     sync.RWMutex
+	byText map[string]*name
+	all    []*name
+}
 
-// Ref is a resource that another one refers to.
-type Ref struct{ URL, Name string }
+// name is that of resources. Its place is where clients keep what they have of it:
+// a thousand clients with a thousand resources each need little more than a pointer
+// for each.
+type name struct {
+	of       *names
+	text     string
+	place    int
+	versions map[string]*version // guarded by of.mu
+}
 
-func (c *Cache) text(b []byte) string {
+// version is what all clients know of a version of a resource.
+type version struct {
+	text string
+	look sync.Once
+	refs []*name // what the resource refers to; set by look
+}
+
+// refers is a resource that another one refers to.
+type refers struct{ url, name string }
+
+func (c *Cache) of(url string) *names { return c.ofText([]byte(url)) }
+
+func (c *Cache) ofText(url []byte) *names {
 	c.mu.RLock()
-	s, ok := c.strings[string(b)]
+	t := c.types[string(url)]
 	c.mu.RUnlock()
-	if ok {
-		return s
+	if t != nil {
+		return t
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.strings == nil {
-		c.strings = make(map[string]string)
+	if t := c.types[string(url)]; t != nil {
+		return t
 	}
-	if s, ok := c.strings[string(b)]; ok {
-		return s
+	if c.types == nil {
+		c.types = make(map[string]*names)
 	}
-	s = string(b)
-	c.strings[s] = s
-	return s
+	t = &names{url: string(url), byText: make(map[string]*name)}
+	c.types[t.url] = t
+	return t
+}
+
+func (t *names) named(text []byte) *name {
+	t.mu.RLock()
+	n := t.byText[string(text)]
+	t.mu.RUnlock()
+	if n != nil {
+		return n
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n = t.byText[string(text)]; n == nil {
+		n = &name{of: t, text: string(text), place: len(t.all), versions: make(map[string]*version)}
+		t.byText[n.text] = n
+		t.all = append(t.all, n)
+	}
+	return n
+}
+
+// at returns the name of a place.
+func (t *names) at(place int) *name {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.all[place]
+}
+
+func (n *name) versioned(text []byte) *version {
+	n.of.mu.RLock()
+	v := n.versions[string(text)]
+	n.of.mu.RUnlock()
+	if v != nil {
+		return v
+	}
+	n.of.mu.Lock()
+	defer n.of.mu.Unlock()
+	if v = n.versions[string(text)]; v == nil {
+		v = &version{text: string(text)}
+		n.versions[v.text] = v
+	}
+	return v
 }
 
 // references returns what a resource refers to, of what travels by ADS.
-func (c *Cache) references(r Resource) []Ref {
-	key := refKey{r.Name, r.Version}
-	c.mu.RLock()
-	refs, ok := c.refs[key]
-	c.mu.RUnlock()
-	if ok {
-		return refs
-	}
-	if m, err := (&anypb.Any{TypeUrl: r.TypeURL, Value: r.Value}).UnmarshalNew(); err == nil {
-		collect(m.ProtoReflect(), func(ref Ref) { refs = append(refs, ref) })
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.refs == nil {
-		c.refs = make(map[refKey][]Ref)
-	}
-	c.refs[key] = refs
-	return refs
+func (c *Cache) references(r *Resource) []*name {
+	v := r.version
+	v.look.Do(func() {
+		m, err := (&anypb.Any{TypeUrl: r.TypeURL, Value: r.Value}).UnmarshalNew()
+		if err != nil {
+			return // it refers to nothing that a client could follow
+		}
+		collect(m.ProtoReflect(), func(ref refers) {
+			v.refs = append(v.refs, c.of(ref.url).named([]byte(ref.name)))
+		})
+	})
+	return v.refs
 }
 
 // collect looks through a message, whatever its type, and into Anys it knows.
-func collect(m protoreflect.Message, found func(Ref)) {
+func collect(m protoreflect.Message, found func(refers)) {
 	switch msg := m.Interface().(type) {
 	case *cluster.Cluster:
 		if msg.GetType() == cluster.Cluster_EDS {
@@ -85,14 +143,14 @@ func collect(m protoreflect.Message, found func(Ref)) {
 			if name == "" {
 				name = msg.GetName()
 			}
-			found(Ref{EndpointURL, name})
+			found(refers{EndpointURL, name})
 		}
 	case *hcm.Rds:
-		found(Ref{RouteURL, msg.GetRouteConfigName()})
+		found(refers{RouteURL, msg.GetRouteConfigName()})
 		return
 	case *tls.SdsSecretConfig:
 		if msg.GetSdsConfig() != nil {
-			found(Ref{SecretURL, msg.GetName()})
+			found(refers{SecretURL, msg.GetName()})
 		}
 		return
 	case *anypb.Any:

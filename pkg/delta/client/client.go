@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -56,7 +57,6 @@ func (c *Client) Run(ctx context.Context, conn grpc.ClientConnInterface, opts ..
 		c.send = nil
 		c.mu.Unlock()
 	}()
-	var b []byte
 	for {
 		var in mem.BufferSlice
 		if err := stream.RecvMsg(&in); err != nil {
@@ -65,19 +65,23 @@ func (c *Client) Run(ctx context.Context, conn grpc.ClientConnInterface, opts ..
 			}
 			return err
 		}
-		b = b[:0]
+		b := rooms.Get().(*[]byte)
+		*b = slices.Grow((*b)[:0], in.Len())
 		for _, part := range in {
-			b = append(b, part.ReadOnlyData()...)
+			*b = append(*b, part.ReadOnlyData()...)
 		}
 		in.Free()
-		if err := c.receive(b); err != nil {
+		err := c.receive(*b)
+		rooms.Put(b)
+		if err != nil {
 			return err
-		}
-		if cap(b) > 64<<10 {
-			b = nil // a large response is rare; do not keep its room
 		}
 	}
 }
+
+// rooms are where responses are put together. One of thousands of resources is
+// megabytes large: its room belongs to whoever reads one now, not to each client.
+var rooms = sync.Pool{New: func() any { return new([]byte) }}
 
 func (c *Client) connect(stream grpc.ClientStream) error {
 	c.mu.Lock()

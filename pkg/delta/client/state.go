@@ -3,6 +3,7 @@ package client
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -33,7 +34,7 @@ type Options struct {
 // survives connections. It is not safe for concurrent use.
 type State struct {
 	opts  Options
-	types map[string]*kind
+	types map[*names]*kind
 	out   []*discovery.DeltaDiscoveryRequest
 	named bool // the node was sent
 
@@ -42,14 +43,19 @@ type State struct {
 	Revision                                   string // the last one stated, of any type
 }
 
+// kind is a type of resources.
 type kind struct {
-	asked    bool // on this connection
+	names    *names
 	wildcard bool
-	names    map[string]int // subscribed, with how many resources refer to it
-	has      map[string]string
-	bodies   map[string][]byte
-	refs     map[string][]Ref // by the resource that has them
-	answered map[string]struct{}
+	entries  []entry // by the place of their names
+	bodies   map[int][]byte
+}
+
+// entry is what a client knows of a name.
+type entry struct {
+	has      *version // nil: nothing
+	uses     int32    // subscriptions, by hand and of resources that refer to it
+	answered bool
 }
 
 // NewState returns a client that has nothing and begins a connection.
@@ -57,20 +63,30 @@ func NewState(opts Options) *State {
 	if opts.Cache == nil {
 		opts.Cache = new(Cache)
 	}
-	s := &State{opts: opts, types: make(map[string]*kind)}
+	s := &State{opts: opts, types: make(map[*names]*kind)}
 	for _, url := range opts.Subscribe {
 		s.Subscribe(url, "*")
 	}
 	return s
 }
 
-func (s *State) kind(url string) *kind {
-	k := s.types[url]
+func (s *State) kind(url string) *kind { return s.kindOf(s.opts.Cache.of(url)) }
+
+func (s *State) kindOf(of *names) *kind {
+	k := s.types[of]
 	if k == nil {
-		k = &kind{names: map[string]int{}, has: map[string]string{}, answered: map[string]struct{}{}}
-		s.types[url] = k
+		k = &kind{names: of}
+		s.types[of] = k
 	}
 	return k
+}
+
+// entry may be used until the next call.
+func (k *kind) entry(n *name) *entry {
+	if more := n.place + 1 - len(k.entries); more > 0 {
+		k.entries = append(k.entries, make([]entry, more)...)
+	}
+	return &k.entries[n.place]
 }
 
 // Subscribe asks for names of a type, "*" being all of them.
@@ -79,10 +95,11 @@ func (s *State) Subscribe(url string, names ...string) {
 	for _, name := range names {
 		if name == "*" {
 			k.wildcard = true
-		} else {
-			k.names[name]++
-			delete(k.answered, name)
+			continue
 		}
+		e := k.entry(k.names.named([]byte(name)))
+		e.uses++
+		e.answered = false
 	}
 	s.ask(url, names, nil)
 }
@@ -93,23 +110,21 @@ func (s *State) Unsubscribe(url string, names ...string) {
 	for _, name := range names {
 		if name == "*" {
 			k.wildcard = false
-		} else {
-			delete(k.names, name)
-			delete(k.answered, name)
+			continue
 		}
+		n := k.names.named([]byte(name))
+		*k.entry(n) = entry{}
+		delete(k.bodies, n.place)
 	}
-	for name := range k.has {
-		if _, ok := k.names[name]; !ok && (!k.wildcard || slices.Contains(names, name)) {
-			k.drop(name)
+	if !k.wildcard {
+		for place := range k.entries {
+			if e := &k.entries[place]; e.uses == 0 {
+				e.has = nil
+				delete(k.bodies, place)
+			}
 		}
 	}
 	s.ask(url, nil, names)
-}
-
-func (k *kind) drop(name string) {
-	delete(k.has, name)
-	delete(k.bodies, name)
-	delete(k.refs, name)
 }
 
 func (s *State) ask(url string, add, remove []string) {
@@ -117,25 +132,33 @@ func (s *State) ask(url string, add, remove []string) {
 	if !s.named {
 		req.Node, s.named = s.opts.Node, true
 	}
-	s.kind(url).asked = true
 	s.out = append(s.out, req)
 }
 
 // Reconnect begins another connection, stating what the client has.
 func (s *State) Reconnect() {
 	s.out, s.named = nil, false
-	for _, url := range slices.Sorted(maps.Keys(s.types)) {
-		k := s.types[url]
-		k.asked = false
-		names := slices.Sorted(maps.Keys(k.names))
+	kinds := slices.SortedFunc(maps.Values(s.types), func(a, b *kind) int { return strings.Compare(a.names.url, b.names.url) })
+	for _, k := range kinds {
+		var names []string
+		versions := map[string]string{}
+		for place, e := range k.entries {
+			if e.uses > 0 {
+				names = append(names, k.names.at(place).text)
+			}
+			if e.has != nil {
+				versions[k.names.at(place).text] = e.has.text
+			}
+		}
+		slices.Sort(names)
 		if k.wildcard {
 			names = append(names, "*")
 		}
 		if len(names) == 0 {
 			continue
 		}
-		s.ask(url, names, nil)
-		s.out[len(s.out)-1].InitialResourceVersions = maps.Clone(k.has)
+		s.ask(k.names.url, names, nil)
+		s.out[len(s.out)-1].InitialResourceVersions = versions
 	}
 }
 
@@ -153,6 +176,7 @@ func (s *State) Receive(encoded []byte) error {
 		return err
 	}
 	s.apply(r)
+	r.free()
 	return nil
 }
 
@@ -163,10 +187,12 @@ func (s *State) apply(r *Response) {
 	s.Responses++
 	k := s.kind(r.URL)
 	verdict := &discovery.DeltaDiscoveryRequest{TypeUrl: r.URL, ResponseNonce: r.Nonce}
-	var before, after []Ref
-	for _, res := range r.Resources {
+	follow := s.opts.Follow && (r.URL == ClusterURL || r.URL == ListenerURL)
+	var before, after []*version
+	for i := range r.Resources {
+		res := &r.Resources[i]
 		if s.opts.Reject != nil {
-			if err := s.opts.Reject(r.URL, res); err != nil {
+			if err := s.opts.Reject(r.URL, *res); err != nil {
 				if verdict.ErrorDetail == nil {
 					verdict.ErrorDetail = &status.Status{Code: int32(codes.InvalidArgument)}
 					s.Rejections++
@@ -175,35 +201,32 @@ func (s *State) apply(r *Response) {
 				continue
 			}
 		}
-		if _, named := k.names[res.Name]; !named && !k.wildcard {
+		e := k.entry(res.name)
+		if e.uses == 0 && !k.wildcard {
 			continue // it came after the name was given up
 		}
 		s.Resources++
-		k.has[res.Name] = res.Version
-		k.answered[res.Name] = struct{}{}
+		if follow {
+			s.opts.Cache.references(res)
+			before, after = append(before, e.has), append(after, res.version)
+		}
+		e.has, e.answered = res.version, true
 		if s.opts.KeepBodies {
 			if k.bodies == nil {
-				k.bodies = make(map[string][]byte)
+				k.bodies = make(map[int][]byte)
 			}
-			k.bodies[res.Name] = slices.Clone(res.Value)
-		}
-		if s.opts.Follow && (r.URL == ClusterURL || r.URL == ListenerURL) {
-			before = append(before, k.refs[res.Name]...)
-			refs := s.opts.Cache.references(res)
-			after = append(after, refs...)
-			if k.refs == nil {
-				k.refs = make(map[string][]Ref)
-			}
-			k.refs[res.Name] = refs
+			k.bodies[res.Place] = slices.Clone(res.Value)
 		}
 	}
-	for _, name := range r.Removed {
+	for _, gone := range r.Removed {
 		s.Removals++
-		before = append(before, k.refs[name]...)
-		k.drop(name)
-		if _, named := k.names[name]; named {
-			k.answered[name] = struct{}{}
+		e := k.entry(gone.name)
+		if follow {
+			before = append(before, e.has)
 		}
+		e.has = nil
+		delete(k.bodies, gone.Place)
+		e.answered = e.answered || e.uses > 0
 	}
 	if r.Revision != "" {
 		s.Revision = r.Revision
@@ -213,21 +236,28 @@ func (s *State) apply(r *Response) {
 }
 
 // follow changes the subscriptions to what resources refer to.
-func (s *State) follow(before, after []Ref) {
+func (s *State) follow(before, after []*version) {
 	added, removed := map[string][]string{}, map[string][]string{}
-	for _, ref := range after {
-		k := s.kind(ref.URL)
-		if k.names[ref.Name]++; k.names[ref.Name] == 1 {
-			added[ref.URL] = append(added[ref.URL], ref.Name)
+	for _, v := range after {
+		for _, ref := range v.refs {
+			e := s.kindOf(ref.of).entry(ref)
+			if e.uses++; e.uses == 1 {
+				added[ref.of.url] = append(added[ref.of.url], ref.text)
+			}
 		}
 	}
-	for _, ref := range before {
-		k := s.kind(ref.URL)
-		if k.names[ref.Name]--; k.names[ref.Name] <= 0 {
-			delete(k.names, ref.Name)
-			delete(k.answered, ref.Name)
-			k.drop(ref.Name)
-			removed[ref.URL] = append(removed[ref.URL], ref.Name)
+	for _, v := range before {
+		if v == nil {
+			continue
+		}
+		for _, ref := range v.refs {
+			k := s.kindOf(ref.of)
+			e := k.entry(ref)
+			if e.uses--; e.uses <= 0 {
+				*e = entry{}
+				delete(k.bodies, ref.place)
+				removed[ref.of.url] = append(removed[ref.of.url], ref.text)
+			}
 		}
 	}
 	for _, url := range []string{EndpointURL, SecretURL, RouteURL} {
@@ -237,23 +267,56 @@ func (s *State) follow(before, after []Ref) {
 	}
 }
 
-// Has returns the versions of what the client has of a type. Callers do not
-// change it and do not keep it.
-func (s *State) Has(url string) map[string]string { return s.kind(url).has }
-
-// Names returns how many names of a type are subscribed to, besides a wildcard.
-func (s *State) Names(url string) int { return len(s.kind(url).names) }
-
-// Answered reports whether each name subscribed to has been answered.
-func (s *State) Answered(url string) bool {
-	k := s.kind(url)
-	for name := range k.names {
-		if _, ok := k.answered[name]; !ok {
-			return false
+// Has returns the versions of what the client has of a type, by name.
+func (s *State) Has(url string) map[string]string {
+	k, out := s.kind(url), map[string]string{}
+	for place, e := range k.entries {
+		if e.has != nil {
+			out[k.names.at(place).text] = e.has.text
 		}
 	}
-	return true
+	return out
+}
+
+// Count returns how many resources of a type the client has.
+func (s *State) Count(url string) int {
+	n := 0
+	for _, e := range s.kind(url).entries {
+		if e.has != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// Version returns the version that the client has of a resource; "" if none.
+func (s *State) Version(url, name string) string {
+	k := s.kind(url)
+	if e := k.entry(k.names.named([]byte(name))); e.has != nil {
+		return e.has.text
+	}
+	return ""
+}
+
+// Names returns how many names of a type are subscribed to, besides a wildcard.
+func (s *State) Names(url string) int {
+	n := 0
+	for _, e := range s.kind(url).entries {
+		if e.uses > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// Answered reports whether each name subscribed to has been answered; a wildcard
+// is none.
+func (s *State) Answered(url string) bool {
+	return !slices.ContainsFunc(s.kind(url).entries, func(e entry) bool { return e.uses > 0 && !e.answered })
 }
 
 // Body returns the encoded resource of that name, if KeepBodies is set.
-func (s *State) Body(url, name string) []byte { return s.kind(url).bodies[name] }
+func (s *State) Body(url, name string) []byte {
+	k := s.kind(url)
+	return k.bodies[k.names.named([]byte(name)).place]
+}
