@@ -8,6 +8,15 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/delta/client"
 )
 
+// What is measured of proxies that come back at once.
+const (
+	whatBack     = "all are back and have their endpoints"
+	whatBackCPU  = "CPU since its start"
+	whatBackPeak = "peak RSS since its start"
+	whatLost     = "endpoints that proxies were without"
+	whatAgain    = "resources sent again, but for endpoints and certificates"
+)
+
 // herd says whether to measure how all proxies come back at once.
 var herd bool
 
@@ -36,7 +45,7 @@ func (b *back) seen(h *holding, r *client.Response) {
 // herd kills the control plane and starts it on what it had stored. All proxies
 // connect again, as soon as they can, and state what they have.
 func (f *fleet) herd(ctx context.Context, r *report, cp *controlPlane, name string) error {
-	name += ", control plane killed and started"
+	name += ", killed and started"
 	total := make([]int, len(f.clients))
 	for i, cl := range f.clients {
 		if err := cl.Do(func(*client.State) {
@@ -59,12 +68,12 @@ func (f *fleet) herd(ctx context.Context, r *report, cp *controlPlane, name stri
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, cp.lastLog())
 	}
-	r.add(name, "all are back and have their endpoints", seconds(time.Since(start)))
+	r.add(name, whatBack, seconds(time.Since(start)))
 	u, err := cp.usage()
 	if err != nil {
 		return err
 	}
-	r.add(name, "CPU since its start", seconds(u.cpu))
+	r.add(name, whatBackCPU, seconds(u.cpu))
 	lost, other := 0, 0
 	for i, cl := range f.clients {
 		if err := cl.Do(func(*client.State) {
@@ -74,14 +83,14 @@ func (f *fleet) herd(ctx context.Context, r *report, cp *controlPlane, name stri
 			return err
 		}
 	}
-	r.add(name, "endpoints that proxies were without", count(int64(lost)))
-	r.add(name, "resources sent again, but for endpoints and certificates", count(int64(other)))
+	r.add(name, whatLost, count(int64(lost)))
+	r.add(name, whatAgain, count(int64(other)))
 	if err := settle(ctx, cp); err != nil {
 		return err
 	}
 	if u, err = cp.usage(); err != nil {
 		return err
 	}
-	r.add(name, whatPeak, megabytes(u.peak))
+	r.add(name, whatBackPeak, megabytes(u.peak))
 	return nil
 }

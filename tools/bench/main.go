@@ -25,7 +25,7 @@ func main() {
 
 func run() error {
 	rows := flag.String("rows", "proxies,zones,rest", "what to measure, a list of proxies, zones, rest")
-	sizes := flag.String("sizes", "200x100,1000x100", "cases of proxies: proxies × services, /10 when each reaches only 10 of them, +mtls with mutual TLS and access logs")
+	sizes := flag.String("sizes", "200x100,500x100,1000x100,1000x10,1000x1000,2000x1000,10000x200/10,200x100+mtls,1000x100+mtls,2000x1000+mtls,10000x200/10+mtls", "cases of proxies: proxies × services, /10 when each reaches only 10 of them, +mtls with mutual TLS and access logs")
 	zones := flag.Int("zones", 20, "zones")
 	policies := flag.Int("policies", 300, "policies that zones receive")
 	dir := flag.String("out", filepath.Join("build", "bench"), "folder for the JSON")
@@ -37,12 +37,20 @@ func run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 
-	r := &report{out: os.Stdout}
+	var cases []size
+	for _, text := range strings.Split(*sizes, ",") {
+		c, err := parseSize(text)
+		if err != nil {
+			return err
+		}
+		cases = append(cases, c)
+	}
+	r := &report{}
 	for _, what := range strings.Split(*rows, ",") {
 		var err error
 		switch what {
 		case "proxies":
-			err = benchSizes(ctx, r, strings.Split(*sizes, ","))
+			err = benchSizes(ctx, r, cases)
 		case "zones":
 			err = benchKDS(ctx, r, *zones, *policies)
 		case "rest":
@@ -54,7 +62,7 @@ func run() error {
 			return fmt.Errorf("%s: %w", what, err)
 		}
 	}
-	if err := r.print(); err != nil {
+	if err := r.print(os.Stdout, cases); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(*dir, 0o755); err != nil {
@@ -63,24 +71,11 @@ func run() error {
 	return r.save(filepath.Join(*dir, time.Now().Format("20060102-150405")+".json"))
 }
 
-// benchSizes measures each case and states the growth from one to the next.
-func benchSizes(ctx context.Context, r *report, sizes []string) error {
-	previous := ""
-	for _, text := range sizes {
-		c, err := parseSize(text)
-		if err != nil {
+func benchSizes(ctx context.Context, r *report, sizes []size) error {
+	for _, c := range sizes {
+		if err := benchProxies(ctx, r, c); err != nil {
 			return err
 		}
-		name, err := benchProxies(ctx, r, c)
-		if err != nil {
-			return err
-		}
-		if previous != "" {
-			for _, what := range []string{whatConverge, whatConvergeCPU, whatPeak, whatPolicy, whatOne, whatEndpoint, whatEndpointCPU} {
-				r.growth(previous, name, what)
-			}
-		}
-		previous = name
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -28,17 +29,18 @@ import (
 // are idle; 0: not at all.
 var profiles time.Duration
 
-// What is measured of proxies, for the table and the growth between cases.
+// What is measured of proxies.
 const (
 	whatConverge    = "converge: all have everything and all endpoints"
 	whatConvergeCPU = "converge: CPU of the control plane"
 	whatPeak        = "peak RSS"
-	whatIdle        = "idle CPU, % of a core, mean of 30 s"
-	whatPolicy      = "policy on all clusters → last proxy (median of 10)"
-	whatPolicyCPU   = "policy on all clusters: CPU (mean of 10)"
-	whatOne         = "policy on one service → last proxy (median of 10)"
-	whatEndpoint    = "one new endpoint → last proxy (median of 10)"
-	whatEndpointCPU = "one new endpoint: CPU (mean of 10)"
+	whatIdle        = "idle CPU, % of a core"
+	whatPolicy      = "policy on all clusters → last proxy (median)"
+	whatPolicyCPU   = "policy on all clusters: CPU (mean)"
+	whatOne         = "policy on one service → last proxy (median)"
+	whatOneCPU      = "policy on one service: CPU (mean)"
+	whatEndpoint    = "one new endpoint → last proxy (median)"
+	whatEndpointCPU = "one new endpoint: CPU (mean)"
 	whatGenerator   = "generator: CPU while converging"
 )
 
@@ -152,6 +154,8 @@ func (f *fleet) connect(ctx context.Context, addr string, c size) error {
 			CurvePreferences:   []tls.CurveID{tls.X25519, tls.CurveP256}, // those of Envoy
 		})
 		conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(creds),
+			// A herd should come as a herd: by itself gRPC waits a second and more.
+			grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second}}),
 			grpc.WithReadBufferSize(4<<10), grpc.WithWriteBufferSize(4<<10),
 			// As Envoy: wide windows, and no pings to find out how wide they should be.
 			grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window))
@@ -185,27 +189,27 @@ func timeoutPolicy(service, d string) map[string]any {
 	}
 }
 
-// benchProxies measures one size and returns the name of its rows.
-func benchProxies(ctx context.Context, r *report, c size) (string, error) {
-	name := c.String()
+// benchProxies measures one size.
+func benchProxies(ctx context.Context, r *report, c size) error {
+	name := c.flag()
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Minute)
 	defer cancel()
 	cp, err := startControlPlane(ctx, nil)
 	if err != nil {
-		return name, err
+		return err
 	}
 	defer cp.stop()
 	own, err := usageOf(selfPID)
 	if err != nil {
-		return name, err
+		return err
 	}
 	before, err := cp.usage()
 	if err != nil {
-		return name, err
+		return err
 	}
 	if c.secured {
 		if err := secure(ctx, cp); err != nil {
-			return name, err
+			return err
 		}
 	}
 	f := &fleet{sizes: map[version]int{}}
@@ -213,7 +217,7 @@ func benchProxies(ctx context.Context, r *report, c size) (string, error) {
 	if profiles > 0 {
 		stop, err := profileSelf(filepath.Join(os.TempDir(), "atoll-bench-generator.pb.gz"))
 		if err != nil {
-			return name, err
+			return err
 		}
 		defer stop()
 		go func() {
@@ -222,7 +226,7 @@ func benchProxies(ctx context.Context, r *report, c size) (string, error) {
 	}
 	start := time.Now()
 	if err := f.connect(ctx, cp.dp, c); err != nil {
-		return name, err
+		return err
 	}
 	complete := func(i int, s *client.State) bool {
 		return f.held[i].total == c.endpoints(i, c.proxies) && s.Names(client.EndpointURL) >= c.reach &&
@@ -230,47 +234,47 @@ func benchProxies(ctx context.Context, r *report, c size) (string, error) {
 			(!c.secured || s.Names(client.SecretURL) > 0 && s.Answered(client.SecretURL))
 	}
 	if err := f.all(ctx, "converge", complete); err != nil {
-		return name, fmt.Errorf("%w\n%s", err, cp.lastLog())
+		return fmt.Errorf("%w\n%s", err, cp.lastLog())
 	}
 	r.add(name, whatConverge, seconds(time.Since(start)))
 	after, err := cp.usage()
 	if err != nil {
-		return name, err
+		return err
 	}
 	r.add(name, whatConvergeCPU, seconds(after.cpu-before.cpu))
 	ownAfter, err := usageOf(selfPID)
 	if err != nil {
-		return name, err
+		return err
 	}
 	r.add(name, whatGenerator, seconds(ownAfter.cpu-own.cpu))
 	if err := settle(ctx, cp); err != nil {
-		return name, err
+		return err
 	}
 	idle, err := cp.idle(ctx, idleTime)
 	if err != nil {
-		return name, err
+		return err
 	}
 	r.add(name, whatIdle, percent(idle))
 	if profiles > 0 {
 		if err := errors.Join(<-profiled, cp.profile(ctx, filepath.Join(os.TempDir(), "atoll-bench-idle.pb.gz"), profiles),
 			cp.profile(ctx, filepath.Join(os.TempDir(), "atoll-bench-heap.pb.gz"), 0)); err != nil {
-			return name, err
+			return err
 		}
 	}
 	if rounds > 0 {
 		if err := f.changes(ctx, r, cp, name, c); err != nil {
-			return name, err
+			return err
 		}
 	}
 	u, err := cp.usage()
 	if err != nil {
-		return name, err
+		return err
 	}
 	r.add(name, whatPeak, megabytes(u.peak))
 	if herd {
 		err = f.herd(ctx, r, cp, name)
 	}
-	return name, err
+	return err
 }
 
 // settle waits until the control plane rests, at most a few seconds: what
@@ -292,10 +296,11 @@ func (f *fleet) changes(ctx context.Context, r *report, cp *controlPlane, name s
 	}
 	r.add(name, whatPolicy, millis(median(timed)))
 	r.add(name, whatPolicyCPU, seconds(cpu))
-	if timed, _, err = f.policyRounds(ctx, cp, serviceName(0), func(i int) bool { return c.reaches(i, 0) }); err != nil {
+	if timed, cpu, err = f.policyRounds(ctx, cp, serviceName(0), func(i int) bool { return c.reaches(i, 0) }); err != nil {
 		return err
 	}
 	r.add(name, whatOne, millis(median(timed)))
+	r.add(name, whatOneCPU, seconds(cpu))
 
 	timed = nil
 	before, err := cp.usage()

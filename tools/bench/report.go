@@ -3,10 +3,8 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"slices"
-	"text/tabwriter"
 	"time"
 )
 
@@ -44,37 +42,21 @@ type row struct {
 
 // report collects what was measured and shows it as it comes.
 type report struct {
-	out  io.Writer
 	Rows []row `json:"rows"`
+}
+
+// get returns a figure of a case, and whether it was measured.
+func (r *report) get(name, what string) (figure, bool) {
+	i := slices.IndexFunc(r.Rows, func(row row) bool { return row.Case == name && row.What == what })
+	if i < 0 {
+		return figure{}, false
+	}
+	return r.Rows[i].figure, true
 }
 
 func (r *report) add(name, what string, f figure) {
 	r.Rows = append(r.Rows, row{name, what, f})
 	fmt.Fprintf(os.Stderr, "  %s: %s: %v\n", name, what, f)
-}
-
-// growth states by which factor a figure grew from one case to another.
-func (r *report) growth(from, to, what string) {
-	get := func(name string) float64 {
-		for _, row := range r.Rows {
-			if row.Case == name && row.What == what {
-				return row.Value
-			}
-		}
-		return 0
-	}
-	if a, b := get(from), get(to); a > 0 {
-		r.add(from+" → "+to, "growth: "+what, figure{b / a, "×"})
-	}
-}
-
-func (r *report) print() error {
-	w := tabwriter.NewWriter(r.out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "CASE\tMEASURED\tVALUE")
-	for _, row := range r.Rows {
-		fmt.Fprintf(w, "%s\t%s\t%v\n", row.Case, row.What, row.figure)
-	}
-	return w.Flush()
 }
 
 func (r *report) save(path string) error {

@@ -15,7 +15,7 @@ type size struct {
 	secured           bool // mutual TLS and an access log on every proxy
 }
 
-// parseSize reads what String of a size abbreviates: "10000x200/10+mtls".
+// parseSize reads a case: "10000x200/10+mtls".
 func parseSize(text string) (size, error) {
 	var c size
 	rest, secured := strings.CutSuffix(text, "+mtls")
@@ -33,13 +33,14 @@ func parseSize(text string) (size, error) {
 	return c, nil
 }
 
-func (c size) String() string {
-	s := fmt.Sprintf("%d proxies × %d services", c.proxies, c.services)
+// flag is the text of which parseSize makes c.
+func (c size) flag() string {
+	s := fmt.Sprintf("%dx%d", c.proxies, c.services)
 	if c.reach < c.services {
-		s += fmt.Sprintf(", each reaching %d", c.reach)
+		s += fmt.Sprintf("/%d", c.reach)
 	}
 	if c.secured {
-		s += ", mutual TLS and access log"
+		s += "+mtls"
 	}
 	return s
 }
