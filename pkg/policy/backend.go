@@ -14,6 +14,7 @@ import (
 // Destination is what traffic can be sent to, as policies see it. Equal
 // destinations must be described equally; it is never modified.
 type Destination struct {
+	ID      resource.ID // as it is stored; zero for who needs no way back
 	Kind    resource.Type
 	KRI     resource.KRI // without section
 	Labels  map[string]string

@@ -157,7 +157,53 @@ func TestDigests(t *testing.T) {
 			changed("backend", c.backend, func(ix *policy.Index) policy.Digest { return rulesOf(ix).Digest(backend) })
 			changed("backend's cluster", c.cluster, func(ix *policy.Index) policy.Digest { return rulesOf(ix).ClusterDigest(backend) })
 			changed("db", c.d, func(ix *policy.Index) policy.Digest { return rulesOf(ix).Digest(db) })
+
+			before, _ := index(t, base...)
+			after, _ := index(t, c.pols...)
+			change := match(after).OutboundChange(match(before))
+			if got := concerns(before, change, backend); got != c.backend {
+				t.Errorf("what is said to be different concerns backend: %v, in %+v", got, change)
+			}
+			if got := concerns(before, change, db); got != c.d {
+				t.Errorf("what is said to be different concerns db: %v, in %+v", got, change)
+			}
 		})
+	}
+}
+
+// concerns tells whether who has the digest of d must look at it again.
+func concerns(before *policy.Index, c policy.OutboundChange, d policy.Dest) bool {
+	_, looked := rulesOf(before).Inputs(d)
+	return c.All ||
+		slices.ContainsFunc(c.Refs, func(r policy.TargetRef) bool { return r.Kind == d.Kind && d.Matches(r.Labels) }) ||
+		slices.ContainsFunc(looked, func(l policy.Lookup) bool { return l.Kind == "" && slices.Contains(c.Routes, l.Route) })
+}
+
+// Only what the policies that differ name is named.
+func TestOutboundChange(t *testing.T) {
+	say := func(name, value string) pol {
+		return pol{name: name, spec: tos(to(policy.MeshService, labels{"app": "backend"}, "", value))}
+	}
+	ix, _ := index(t, say("a", "x"), say("b", "y"))
+	m := ix.Match(client(labels{}, web), policy.Options{})
+	if c := m.OutboundChange(m); !c.Empty() {
+		t.Errorf("the same policies: %+v", c)
+	}
+	for _, c := range []struct {
+		what string
+		pols []pol
+		want int // refs
+	}{
+		{"the same again", []pol{say("a", "x"), say("b", "y")}, 0},
+		{"one is gone", []pol{say("b", "y")}, 1},
+		{"one comes between", []pol{say("a", "x"), say("aa", "z"), say("b", "y")}, 1},
+		{"one says something else", []pol{say("a", "z"), say("b", "y")}, 2},
+		{"all are others", []pol{say("c", "x"), say("d", "y")}, 4},
+	} {
+		ix, _ := index(t, c.pols...)
+		if got := ix.Match(client(labels{}, web), policy.Options{}).OutboundChange(m); got.All || len(got.Refs) != c.want || len(got.Routes) != 0 {
+			t.Errorf("%s: %+v, want %d refs", c.what, got, c.want)
+		}
 	}
 }
 

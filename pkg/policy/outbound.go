@@ -50,13 +50,14 @@ func (o *Outbound) Own(routeName string, policy resource.KRI) { o.owners[routeNa
 
 // Reads collects what an outbound depends on besides its confs.
 type Reads struct {
-	rules *OutboundRules
-	hash  *hash
+	rules  *OutboundRules
+	hash   *hash
+	looked []Lookup
 }
 
 // Backend records that a reference is resolved.
 func (r *Reads) Backend(ref BackendRef, owner *resource.Object) {
-	d, ok := ResolveBackend(r.rules.res, ref, owner)
+	d, ok := ResolveBackend(noting{r}, ref, owner)
 	if !ok {
 		r.hash.text("")
 		return
@@ -66,6 +67,7 @@ func (r *Reads) Backend(ref BackendRef, owner *resource.Object) {
 
 // Route records that routes of a policy are made, as Outbound.Own does.
 func (r *Reads) Route(policy resource.KRI) {
+	r.looked = append(r.looked, Lookup{Route: policy})
 	for _, di := range r.rules.to.ix.defs {
 		if di.route == nil {
 			continue
@@ -94,7 +96,15 @@ func BuildOutbound(m *Matched, res Resolver) *OutboundRules {
 // Digest identifies everything that Outbound reads for d: policies, resolved
 // backends, d itself. It does not cover the Listener given to Outbound.
 func (r *OutboundRules) Digest(d Dest) Digest {
+	digest, _ := r.Inputs(d)
+	return digest
+}
+
+// Inputs returns the Digest and what was looked up for it. The Digest stays the
+// same as long as d, the policies about d and what was looked up do.
+func (r *OutboundRules) Inputs(d Dest) (Digest, []Lookup) {
 	h := new(hash).text(d.Name()).text(d.Port.Protocol)
+	reads := &Reads{rules: r, hash: h}
 	for _, di := range r.to.ix.defs {
 		if di.outbound == nil {
 			continue
@@ -111,10 +121,10 @@ func (r *OutboundRules) Digest(d Dest) Digest {
 			}
 		}
 		if di.reads != nil && len(entries) > 0 {
-			di.reads(r.to.join(di, entries).conf, &Reads{rules: r, hash: h})
+			di.reads(r.to.join(di, entries).conf, reads)
 		}
 	}
-	return h.sum()
+	return h.sum(), reads.looked
 }
 
 // ClusterDigest identifies everything that Cluster reads for a backend.
