@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -97,7 +99,7 @@ func TestStoreAway(t *testing.T) {
 }
 
 func TestServer(t *testing.T) {
-	w := newWorld(t, standalone, func(c *Config) { c.Metrics = prometheus.NewRegistry() })
+	w := newWorld(t, standalone)
 	cfg, _, err := config.Load("", []string{"ATOLL_GENERAL_WORK_DIR=" + t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
@@ -168,9 +170,33 @@ func TestServer(t *testing.T) {
 	if _, err := net.DialTimeout("tcp", listeners[0].Addr().String(), time.Second); err == nil {
 		t.Error("still listening after the end")
 	}
+}
+
+// Callers can make up methods; each must not become series of its own.
+func TestMetricsOfUnknownMethods(t *testing.T) {
+	w := newWorld(t, standalone, func(c *Config) { c.Metrics = prometheus.NewRegistry() })
+	for _, method := range []string{"GET", "BREW1", "BREW2", "get"} {
+		w.handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(method, "/meshes", nil))
+	}
 	families, err := w.api.Metrics.(*prometheus.Registry).Gather()
-	if err != nil || len(families) == 0 {
-		t.Errorf("%v %v", families, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]uint64{}
+	for _, f := range families {
+		if f.GetName() != "api_server_http_request_duration_seconds" {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if l.GetName() == "method" {
+					got[l.GetValue()] += m.GetHistogram().GetSampleCount()
+				}
+			}
+		}
+	}
+	if want := map[string]uint64{"GET": 1, "other": 3}; !maps.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
 

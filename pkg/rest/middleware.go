@@ -168,8 +168,10 @@ func noteRoute(w http.ResponseWriter, route string) {
 	}
 }
 
+var knownMethods = []string{http.MethodGet, http.MethodHead, http.MethodPut, http.MethodPost, http.MethodDelete, http.MethodOptions}
+
 // measured counts and times requests by route, never by path: paths are without
-// number.
+// number. So are methods, which callers may make up.
 func (a *API) measured(h http.Handler) http.Handler {
 	labels := []string{"handler", "method", "code"}
 	duration := prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -192,9 +194,12 @@ func (a *API) measured(h http.Handler) http.Handler {
 		inflight.Inc()
 		defer func() {
 			inflight.Dec()
-			code := strconv.Itoa(s.status)
-			duration.WithLabelValues(s.route, r.Method, code).Observe(time.Since(start).Seconds())
-			size.WithLabelValues(s.route, r.Method, code).Observe(float64(s.bytes))
+			method, code := r.Method, strconv.Itoa(s.status)
+			if !slices.Contains(knownMethods, method) {
+				method = "other"
+			}
+			duration.WithLabelValues(s.route, method, code).Observe(time.Since(start).Seconds())
+			size.WithLabelValues(s.route, method, code).Observe(float64(s.bytes))
 		}()
 		h.ServeHTTP(s, r)
 	})
