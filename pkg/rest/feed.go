@@ -70,29 +70,41 @@ func (f *feed) after(ctx context.Context, a *API, rev store.Revision) ([]batch, 
 	if rev >= s.Revision() {
 		return nil, nil
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if s.Revision() > f.end {
-		if err := f.extend(ctx, a, s); err != nil {
-			return nil, err
-		}
+	kept, end, ok, err := f.newest(ctx, a, s, rev)
+	if ok || err != nil {
+		return kept, err
 	}
-	first := f.end - store.Revision(len(f.batches)) // the revision before the oldest kept
-	if rev >= first {
-		kept := f.batches[rev-first:]
-		return kept[:min(len(kept), feedRead):min(len(kept), feedRead)], nil
-	}
+	// Without the lock: those who are far behind hold up only themselves.
 	b, err := a.Store.Read(ctx, rev, feedRead)
 	if err != nil {
 		return nil, err
 	}
 	var out []batch
 	for i := range b.Commits {
-		if c := &b.Commits[i]; c.Revision <= f.end {
+		if c := &b.Commits[i]; c.Revision <= end {
 			out = append(out, a.batchOf(c, nil))
 		}
 	}
 	return out, nil
+}
+
+// newest brings the feed up to a snapshot, and returns what it keeps of what
+// follows a revision. It is not ok when that begins before what is kept, which
+// goes up to end.
+func (f *feed) newest(ctx context.Context, a *API, s *view.Snapshot, rev store.Revision) (kept []batch, end store.Revision, ok bool, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if s.Revision() > f.end {
+		if err := f.extend(ctx, a, s); err != nil {
+			return nil, 0, false, err
+		}
+	}
+	first := f.end - store.Revision(len(f.batches)) // the revision before the oldest kept
+	if rev < first {
+		return nil, f.end, false, nil
+	}
+	kept = f.batches[rev-first:]
+	return kept[:min(len(kept), feedRead):min(len(kept), feedRead)], f.end, true, nil
 }
 
 // extend reads up to a snapshot. When that is too far it begins anew there.
