@@ -243,20 +243,11 @@ func (g *Global) enter(ctx context.Context, s headerSender) (*peer, error) {
 	}
 	md := metadata.Pairs(headerFeatures, featureAtoll)
 	snap := g.cfg.View.Snapshot()
-	if id := clusterID(snap); id != "" {
+	if id := kind.ClusterIDIn(snap); id != "" {
 		md.Set(headerClusterID, id)
 		md.Set(headerRevision, strconv.FormatUint(uint64(snap.Revision()), 10))
 	}
 	return p, s.SendHeader(md)
-}
-
-func clusterID(snap *view.Snapshot) string {
-	o := snap.Get(resource.ID{Type: kind.Config, Name: kind.ClusterID})
-	if o == nil {
-		return ""
-	}
-	c, _ := o.Spec.(*systemv1.Config)
-	return c.GetConfig()
 }
 
 // ensureZone registers a zone that connects for the first time.

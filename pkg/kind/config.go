@@ -9,6 +9,17 @@ import (
 // or a zone that has no global.
 const ClusterID = "kuma-cluster-id"
 
+// ClusterIDIn is what the Config named ClusterID says; empty when there is none.
+func ClusterIDIn(s interface {
+	Get(resource.ID) *resource.Object
+}) string {
+	o := s.Get(resource.ID{Type: Config, Name: ClusterID})
+	if o == nil {
+		return ""
+	}
+	return resource.SpecOf[system_proto.Config](o).GetConfig()
+}
+
 func configKind() *resource.Kind {
 	return resource.Define[system_proto.Config, resource.NoStatus](resource.Kind{
 		Names: resource.Names{

@@ -1,10 +1,10 @@
 package notice
 
 import (
+	"cmp"
 	"encoding/json"
 	"time"
 
-	system_proto "github.com/atoll-mesh/atoll/api/kuma/system/v1alpha1"
 	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/resource"
 	"github.com/atoll-mesh/atoll/pkg/view"
@@ -39,12 +39,7 @@ const typePrefix = "mesh.atoll."
 
 // Source names the control plane whose store a snapshot is of.
 func Source(s *view.Snapshot, site resource.Site) string {
-	id := "unknown"
-	if o := s.Get(resource.ID{Type: kind.Config, Name: kind.ClusterID}); o != nil {
-		if c, ok := o.Spec.(*system_proto.Config); ok {
-			id = c.GetConfig()
-		}
-	}
+	id := cmp.Or(kind.ClusterIDIn(s), "unknown")
 	if site.Global {
 		return "urn:atoll:" + id
 	}

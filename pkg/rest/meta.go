@@ -6,12 +6,10 @@ import (
 	"slices"
 	"strings"
 
-	systemv1 "github.com/atoll-mesh/atoll/api/kuma/system/v1alpha1"
 	"github.com/atoll-mesh/atoll/pkg/auth"
 	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/observe"
 	"github.com/atoll-mesh/atoll/pkg/resource"
-	"github.com/atoll-mesh/atoll/pkg/view"
 )
 
 // product is what this API calls itself.
@@ -22,9 +20,6 @@ const referenceProduct = "Kuma"
 
 // fromKumactl tells whether the reference's own tool asks.
 func fromKumactl(r *http.Request) bool { return strings.HasPrefix(r.UserAgent(), "kumactl/") }
-
-// clusterIDConfig is the Config that holds the identity of a control plane.
-const clusterIDConfig = "kuma-cluster-id"
 
 // index answers who this is. Nobody has to authenticate for it.
 func (a *API) index(w http.ResponseWriter, r *http.Request) error {
@@ -47,16 +42,8 @@ func (a *API) index(w http.ResponseWriter, r *http.Request) error {
 		ClusterID    string `json:"clusterId"`
 		GUI          string `json:"gui"`
 		BasedOnKuma  string `json:"basedOnKuma,omitempty"`
-	}{a.Hostname, name, observe.APIVersion, observe.ReadBuild().Version, a.InstanceID, clusterID(s), gui, observe.APIVersion})
+	}{a.Hostname, name, observe.APIVersion, observe.ReadBuild().Version, a.InstanceID, kind.ClusterIDIn(s), gui, observe.APIVersion})
 	return nil
-}
-
-func clusterID(s *view.Snapshot) string {
-	o := s.Get(resource.ID{Type: kind.Config, Name: clusterIDConfig})
-	if o == nil {
-		return ""
-	}
-	return resource.SpecOf[systemv1.Config](o).GetConfig()
 }
 
 func (a *API) config(w http.ResponseWriter, r *http.Request) error {
