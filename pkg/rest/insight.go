@@ -122,27 +122,15 @@ func (a *API) countDataplanes(s rows, g *globalInsight) {
 	type counts struct{ online, all int }
 	gateways := map[service]counts{}
 	for o := range s.List(kind.Dataplane, "") {
-		online := false
-		if i := s.Get(resource.ID{Type: kind.DataplaneInsight, Mesh: o.Mesh, Name: o.Name}); i != nil {
-			online = kind.DataplaneOnline(resource.SpecOf[meshv1.DataplaneInsight](i))
-		}
-		n := kind.NetworkingOf(o)
-		if kind.IsDelegatedGateway(n) {
-			ready := 0
-			if online {
-				ready = 1
-			}
-			g.Dataplanes.GatewayDelegated.add(ready, 1)
-			id := service{o.Mesh, gatewayService(o)}
-			c := gateways[id]
-			gateways[id] = counts{c.online + ready, c.all + 1}
+		ready, all := health(o, insightOf(s, o))
+		if !kind.IsDelegatedGateway(kind.NetworkingOf(o)) {
+			g.Dataplanes.Standard.add(ready, all)
 			continue
 		}
-		ready, all := readiness(n)
-		if !online {
-			ready = 0
-		}
-		g.Dataplanes.Standard.add(ready, all)
+		g.Dataplanes.GatewayDelegated.add(ready, all)
+		id := service{o.Mesh, gatewayService(o)}
+		c := gateways[id]
+		gateways[id] = counts{c.online + ready, c.all + all}
 	}
 	for _, c := range gateways {
 		g.Services.GatewayDelegated.add(c.online, c.all)

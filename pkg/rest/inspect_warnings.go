@@ -1,7 +1,6 @@
 package rest
 
 import (
-	meshv1 "github.com/atoll-mesh/atoll/api/kuma/mesh/v1alpha1"
 	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/resource"
 )
@@ -29,13 +28,13 @@ func (p *inspected) redirected() bool {
 	if kind.NetworkingOf(p.dp).GetTransparentProxying() != nil {
 		return true
 	}
-	insight := p.s.Get(resource.ID{Type: kind.DataplaneInsight, Mesh: p.dp.Mesh, Name: p.dp.Name})
+	insight := insightOf(p.s, p.dp)
 	if insight == nil {
 		return false
 	}
 	if p.api.ProxyInfo != nil {
-		return p.api.ProxyInfo(p.dp.ID, resource.SpecOf[meshv1.DataplaneInsight](insight)).TransparentProxy != nil
+		return p.api.ProxyInfo(p.dp.ID, insight).TransparentProxy != nil
 	}
 	// At a global the document of the agent is all there is.
-	return resource.SpecOf[meshv1.DataplaneInsight](insight).GetMetadata().GetFields()["transparentProxy"].GetStructValue() != nil
+	return insight.GetMetadata().GetFields()["transparentProxy"].GetStructValue() != nil
 }

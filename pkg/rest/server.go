@@ -82,12 +82,3 @@ func (s *Server) Serve(ctx context.Context, listeners []net.Listener) error {
 	}
 	return nil
 }
-
-// Run is Listen and Serve.
-func (s *Server) Run(ctx context.Context) error {
-	listeners, err := s.Listen()
-	if err != nil {
-		return err
-	}
-	return s.Serve(ctx, listeners)
-}
