@@ -29,8 +29,8 @@ type View struct {
 	loadOnce sync.Once
 	loaded   chan struct{}
 
-	// mu guards subs and history. It is taken after the root was swapped and
-	// never held while anybody else's code runs.
+	// mu guards subs and history, and is held while the root is swapped, so that
+	// history always reaches the newest snapshot. Nobody else's code runs under it.
 	mu      sync.Mutex
 	subs    map[*Subscription]struct{}
 	history []touched
