@@ -71,15 +71,15 @@ apiServer:
   http: {port: 1001}
   https:
     port: 1002
-metrics: {dataplane: {idleTimeout: 3m}}
+meshService: {deletionGracePeriod: 3m}
 defaults: {SkipHostnameGenerators: true}
 `
 	c := mustLoad(t, file, "ATOLL_API_SERVER_HTTP_PORT=2001")
 	if c.APIServer.HTTP.Port != 2001 || c.APIServer.HTTPS.Port != 1002 || c.Diagnostics.ServerPort != 5680 {
 		t.Errorf("ports %d %d %d", c.APIServer.HTTP.Port, c.APIServer.HTTPS.Port, c.Diagnostics.ServerPort)
 	}
-	if c.Metrics.Dataplane.IdleTimeout.Duration != 3*time.Minute {
-		t.Errorf("duration %s", c.Metrics.Dataplane.IdleTimeout)
+	if c.MeshService.DeletionGracePeriod.Duration != 3*time.Minute {
+		t.Errorf("duration %s", c.MeshService.DeletionGracePeriod)
 	}
 	if !c.Defaults.SkipHostnameGenerators {
 		t.Error("the reference's spelling of a key was not read")
@@ -131,7 +131,10 @@ func TestVariables(t *testing.T) {
 		{"GENERAL_WORK_DIR=/w", func(c *Config) any { return c.General.WorkDir }},
 		{"LOG_LEVEL=debug", func(c *Config) any { return c.Log.Level }},
 	} {
-		c := mustLoad(t, "", Prefix+tc.env)
+		c, _, err := load(t, "", Prefix+tc.env) // some have no effect, and say so
+		if err != nil {
+			t.Fatal(err)
+		}
 		_, want, _ := strings.Cut(tc.env, "=")
 		if got := tc.got(c); asText(got) != want {
 			t.Errorf("%s: got %v", tc.env, got)
@@ -163,6 +166,25 @@ func TestWarnings(t *testing.T) {
 	}
 	if strings.Contains(all, "ATOLL_SERVER") {
 		t.Error("a variable of another tool is not ours to warn about")
+	}
+}
+
+// Settings that are in the tree for tools of the reference, and that nothing reads,
+// are no surprise to whoever sets them.
+func TestWarningsOfSettingsThatNothingReads(t *testing.T) {
+	file := "policies: {pluginPoliciesEnabled: [meshtimeouts]}\nmetrics: {dataplane: {subscriptionLimit: 9}}\napiServer: {gui: {enabled: true}}\n"
+	_, warnings, err := load(t, file, "ATOLL_DNS_SERVER_DOMAIN=mesh.example", "ATOLL_LOG_LEVEL=debug")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"dnsServer.domain has no effect", "policies.pluginPoliciesEnabled has no effect", "metrics.dataplane.subscriptionLimit has no effect"}
+	if len(warnings) != len(want) { // the GUI is as it is by default
+		t.Errorf("%q", warnings)
+	}
+	for i, w := range warnings {
+		if i < len(want) && !strings.HasPrefix(w, want[i]) {
+			t.Errorf("%q, want %q", w, want[i])
+		}
 	}
 }
 

@@ -2,8 +2,9 @@ package config
 
 import "strings"
 
-// inertKeys are keys of the reference that a file may contain and that change
-// nothing here, with the reason for the warning.
+// inertKeys are keys of the reference that change nothing here, with the reason for
+// the warning. Those that are in the tree as well can be set, and are shown with
+// the others; nothing reads them.
 var inertKeys = map[string]string{
 	"store.cache":                                          "reads come from an immutable snapshot in memory; there is no cache to tune",
 	"store.upsert":                                         "conflicting writes are retried at once against the newest version",
@@ -45,6 +46,24 @@ var inertKeys = map[string]string{
 	"tracing":                                              "there is no tracing yet",
 	"reports":                                              "nothing is ever reported to anybody",
 	"experimental":                                         "there are no experimental settings",
+	"general.resilientComponentBaseBackoff":                "each part has pauses of its own",
+	"general.resilientComponentMaxBackoff":                 "each part has pauses of its own",
+	"store.kubernetes":                                     "Kubernetes is not supported yet",
+	"apiServer.gui":                                        "there is no web application yet",
+	"multizone.global.kds.zoneHealthCheck.timeout":         "zones that answer no keepalive are cut off within ten seconds",
+	"multizone.global.kds.zoneHealthCheck.closeStaleConn":  "zones that answer no keepalive are cut off within ten seconds",
+	"dpServer.authn.zoneProxy.type":                        "zone proxies are Dataplanes, and prove who they are as dpServer.authn.dpProxy.type says",
+	"xdsServer.dataplaneStatusFlushInterval":               "insights are written when something changes",
+	"dnsServer":                                            "names come from HostnameGenerators, and addresses from ipam",
+	"meshService.labelPropagation":                         "labels of Dataplanes are not copied to services yet",
+	"coreResources.enabled":                                "all kinds are there",
+	"policies":                                             "all policies are there",
+	"defaults.skipTenantResources":                         "there are no tenants",
+	"metrics.dataplane":                                    "insights of proxies keep two connections",
+	"metrics.zone":                                         "insights of zones keep ten connections",
+	"metrics.controlPlane":                                 "resources are counted when somebody reads the metrics",
+	"monitoringAssignmentServer.apiVersions":               "v1 is the one there is",
+	"runtime.universal.spire":                              "agents know where their SPIRE agent is",
 	"interCp.catalog.instanceVersion":                      "the version is known",
 	"interCp.catalog.heartbeatInterval":                    "replicas find each other by leases in the store",
 	"interCp.catalog.writerInterval":                       "replicas find each other by leases in the store",

@@ -43,6 +43,7 @@ func Load(file string, environ []string) (cfg *Config, warnings []string, err er
 	if len(l.errs) > 0 {
 		return nil, l.warnings, l.errs
 	}
+	l.idle("", l.root, reflect.ValueOf(Default()).Elem())
 	cfg.complete(func(name string) string { return env[name] })
 	if errs := cfg.Validate(); len(errs) > 0 {
 		return nil, l.warnings, errs
@@ -129,6 +130,19 @@ func (l *loader) unknown(path string, line int) {
 		return
 	}
 	l.warn("%s (line %d) is not a setting and has no effect", path, line)
+}
+
+// idle warns of what was set although nothing reads it.
+func (l *loader) idle(path string, set, unset reflect.Value) {
+	if set.Kind() == reflect.Struct && !isLeaf(set.Type()) {
+		for _, f := range fieldsOf(set.Type()) {
+			l.idle(join(path, f.name), set.FieldByIndex(f.index), unset.FieldByIndex(f.index))
+		}
+		return
+	}
+	if reason, ok := inert(path); ok && !reflect.DeepEqual(set.Interface(), unset.Interface()) {
+		l.warn("%s has no effect: %s", path, reason)
+	}
 }
 
 // env stores variables, of which the documented name wins over its aliases.
