@@ -65,8 +65,9 @@ func (p *plane) serveAPI(run runFunc, zoneSync func(zone string) *systemv1.ZoneS
 	}
 	listeners, err := s.Listen()
 	if err != nil {
-		return err
+		return fmt.Errorf("%w; choose other ports with apiServer.http.port and apiServer.https.port", err)
 	}
+	p.log.Info("serving the API", "http", s.HTTP, "https", s.HTTPS)
 	run("REST", func(ctx context.Context) error { return s.Serve(ctx, listeners) })
 	return nil
 }

@@ -58,8 +58,6 @@ func Run(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	}
 	defer p.store.Close()
 
-	// Sockets are opened before anything else so that a port that is taken is
-	// found at once and not after a while of working.
 	g, ctx := errgroup.WithContext(ctx)
 	run := func(name string, f func(context.Context) error) {
 		g.Go(func() error {
@@ -73,7 +71,11 @@ func Run(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	serving := p.health.Require("servers", "the servers do not listen yet")
 	stopFollowing := p.follow(ctx, run)
 	defer stopFollowing()
-	run("diagnostics", p.diagnostics().Run)
+	diagnostics, err := p.diagnostics()
+	if err != nil {
+		return err
+	}
+	run("diagnostics", diagnostics.Run)
 	select {
 	case <-p.view.Loaded():
 		loaded("")
@@ -91,7 +93,7 @@ func Run(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	}
 	serving("")
 	log.Info("the control plane runs", "mode", cfg.Mode, "zone", p.site.Zone, "instance", p.instance,
-		"store", cfg.Store.Type, "revision", p.view.Snapshot().Revision())
+		"store", cfg.Store.Type, "workDir", cfg.General.WorkDir, "revision", p.view.Snapshot().Revision())
 	return g.Wait()
 }
 
@@ -198,12 +200,19 @@ func (p *plane) awaitEssentials(ready func(reason string)) func(context.Context)
 	}
 }
 
-func (p *plane) diagnostics() *observe.Diagnostics {
-	d := p.cfg.Diagnostics
-	return &observe.Diagnostics{
-		Address: fmt.Sprintf(":%d", d.ServerPort),
-		Health:  p.health, Metrics: p.metrics, Debug: d.DebugEndpoints, Log: p.log,
+func (p *plane) diagnostics() (*observe.Diagnostics, error) {
+	c := p.cfg.Diagnostics
+	d := &observe.Diagnostics{
+		Address: listenAddress("", c.ServerPort),
+		Health:  p.health, Metrics: p.metrics, Debug: c.DebugEndpoints, Log: p.log,
 	}
+	if c.TLSEnabled {
+		var err error
+		if d.TLS, err = c.ServerTLS(); err != nil {
+			return nil, fmt.Errorf("diagnostics: %w", err)
+		}
+	}
+	return d, nil
 }
 
 // controlConfig says which resources this control plane looks after.

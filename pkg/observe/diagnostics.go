@@ -94,7 +94,7 @@ func (d *Diagnostics) Handler() http.Handler {
 func (d *Diagnostics) Run(ctx context.Context) error {
 	ln, err := net.Listen("tcp", d.Address)
 	if err != nil {
-		return fmt.Errorf("diagnostics server: %w", err)
+		return fmt.Errorf("diagnostics server: %w; choose another port with diagnostics.serverPort", err)
 	}
 	return d.Serve(ctx, ln)
 }
