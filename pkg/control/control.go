@@ -62,13 +62,19 @@ type Config struct {
 	CleanupAge time.Duration
 }
 
-// Sustained churn is met with growing pauses between passes, so that a thousand
+// Sustained churn, changes without a quiet time between them, is met with growing
+// pauses between passes, so that a thousand
 // proxies that register cost a handful of commits. The first change after a
 // quiet time is never held back.
 const (
 	gapMin = 50 * time.Millisecond
 	gapMax = 800 * time.Millisecond
+	quiet  = 250 * time.Millisecond
 )
+
+// chainMax bounds how many passes may follow each other without a pause, if
+// nobody else writes meanwhile.
+const chainMax = 8
 
 // retryMin and retryMax bound the pauses after a pass that could not be written.
 const (
@@ -87,6 +93,8 @@ type controller struct {
 	site resource.Site
 	jobs []job
 	done *view.Snapshot // handled completely; nil before the first pass
+
+	wrote store.Revision // of the last pass that wrote
 }
 
 func newController(cfg Config) *controller {
@@ -138,9 +146,9 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	c := newController(cfg)
-	gap, retry := time.Duration(0), retryMin
+	gap, retry, chain := time.Duration(0), retryMin, 0
 	for {
-		deadline, err := c.pass(ctx)
+		deadline, wrote, err := c.pass(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -156,15 +164,25 @@ func Run(ctx context.Context, cfg Config) error {
 			retry = min(2*retry, retryMax)
 		default:
 			retry = retryMin
+			// What follows from this pass alone is no churn: an identity, the trust in
+			// it and the services that have it are steps of one change.
+			if chain++; wrote && c.alone() && chain < chainMax {
+				select { // the wake of its own commit
+				case <-sub.C():
+				default:
+				}
+				continue
+			}
 		}
+		chain = 0
 		if err := sleep(ctx, gap); err != nil {
 			return err
 		}
-		quiet, err := wait(ctx, sub, deadline)
-		if err != nil {
+		asleep := time.Now()
+		if err := sub.Wait(ctx, deadline); err != nil { // a grace period, an age, or a retry
 			return err
 		}
-		if gap = min(max(2*gap, gapMin), gapMax); quiet {
+		if gap = min(max(2*gap, gapMin), gapMax); time.Since(asleep) >= quiet {
 			gap = 0
 		}
 	}
@@ -186,21 +204,10 @@ func catchUp(ctx context.Context, cfg Config, sub *view.Subscription) error {
 		}
 		// The view is about to read the store anew, or the store is away, which the
 		// view waits out. The time is for a store that comes back unchanged.
-		if _, err := wait(ctx, sub, time.Now().Add(retryMax)); err != nil {
+		if err := sub.Wait(ctx, time.Now().Add(retryMax)); err != nil {
 			return err
 		}
 	}
-}
-
-// wait returns when the view may be newer or the deadline, unless zero, has
-// passed; quiet says that it had to wait for it.
-func wait(ctx context.Context, sub *view.Subscription, deadline time.Time) (quiet bool, err error) {
-	select {
-	case <-sub.C():
-		return false, nil
-	default:
-	}
-	return true, sub.Wait(ctx, deadline) // a grace period, an age, or a retry
 }
 
 // sleep keeps the gap between passes under churn.
@@ -218,8 +225,12 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// pass plans and writes once. It returns when a job wants to be asked again.
-func (c *controller) pass(ctx context.Context) (time.Time, error) {
+// alone tells whether nothing was written since the last pass but by itself.
+func (c *controller) alone() bool { return c.cfg.View.Snapshot().Revision() == c.wrote }
+
+// pass plans and writes once. It returns when a job wants to be asked again, and
+// whether there was something to write.
+func (c *controller) pass(ctx context.Context) (deadline time.Time, wrote bool, err error) {
 	p := newPass(c.cfg.View, c.done)
 	for _, j := range c.jobs {
 		j.plan(p)
@@ -227,20 +238,20 @@ func (c *controller) pass(ctx context.Context) (time.Time, error) {
 	ops := p.ops()
 	if len(ops) == 0 {
 		c.done = p.now
-		return p.deadline, nil
+		return p.deadline, false, nil
 	}
 	rev, err := write(ctx, c.cfg.Store, ops)
 	if err != nil && !errors.Is(err, store.ErrConflict) {
-		return p.deadline, err
+		return p.deadline, false, err
 	}
 	// The next pass must see what this one wrote, or it would write it again.
 	if _, waitErr := c.cfg.View.Wait(ctx, rev); waitErr != nil {
-		return p.deadline, waitErr
+		return p.deadline, false, waitErr
 	}
 	if err == nil {
-		c.done = p.now
+		c.done, c.wrote = p.now, rev
 	}
-	return p.deadline, err
+	return p.deadline, true, err
 }
 
 func earliest(a, b time.Time) time.Time {

@@ -61,7 +61,7 @@ func (h *History) Run(ctx context.Context) error {
 			h.Log.Warn("old history could not be forgotten; trying again", "error", err, "retryIn", retryMax)
 			deadline = time.Now().Add(retryMax)
 		}
-		if _, err := wait(ctx, sub, deadline); err != nil {
+		if err := sub.Wait(ctx, deadline); err != nil {
 			return err
 		}
 	}

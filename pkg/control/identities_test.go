@@ -3,6 +3,7 @@ package control_test
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/resource"
@@ -141,5 +142,19 @@ func TestIdentityOnGlobal(t *testing.T) {
 		p.apply(kind.MeshIdentity, bundled)
 		p.start()
 		p.want("conditions", p.conditions("id"), "none")
+	})
+}
+
+// Steps of one change wait for nothing: a service is ready for its identity, which
+// needs a CA, which has to be trusted, in the instant in which the identity comes.
+func TestIdentityAtOnce(t *testing.T) {
+	inBubble(t, standalone, func(t *testing.T, p *plane) {
+		p.apply(kind.Mesh, mesh)
+		p.apply(kind.Dataplane, dataplane("web-1", "web", http))
+		p.start()
+		p.apply(kind.MeshIdentity, bundled)
+		synctest.Wait()
+		status := resource.StatusOf[kind.MeshServiceStatus](p.get(kind.MeshService, "default", "web"))
+		p.want("TLS without a pause", status.TLS.Status, "Ready")
 	})
 }
