@@ -4,10 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 
+	"github.com/rogpeppe/go-internal/diff"
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
 
@@ -32,7 +32,7 @@ Exits with 0 when nothing differs and with 1 when something does.`,
   atollctl diff -f timeout.yaml && echo nothing to do`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			docs, err := a.documents(files, vars)
+			docs, err := a.documents(cmd.Context(), files, vars)
 			if err != nil {
 				return err
 			}
@@ -130,16 +130,16 @@ func (a *app) diffOne(ctx context.Context, cl *client, d *document, trial bool) 
 	}
 	withoutComputed(from, to)
 	withoutComputed(to, nil)
-	is, err := linesOf(from)
+	is, err := textOf(from)
 	if err != nil {
 		return false, err
 	}
-	be, err := linesOf(to)
+	be, err := textOf(to)
 	if err != nil {
 		return false, err
 	}
-	hunks, would := diffLines(is, be), preview{}
-	if len(hunks) == 0 {
+	unified, would := diff.Diff(t.path(), is, d.at(""), be), preview{}
+	if unified == nil {
 		return false, nil
 	}
 	if trial {
@@ -152,11 +152,7 @@ func (a *app) diffOne(ctx context.Context, cl *client, d *document, trial bool) 
 			return false, d.locate(err)
 		}
 	}
-	name := t.path()
-	fmt.Fprintf(a.out, "--- %s\n+++ %s\n", name, d.at(""))
-	for _, h := range hunks {
-		a.printHunk(a.out, h)
-	}
+	a.printDiff(unified)
 	a.printEffect(would)
 	return true, nil
 }
@@ -179,115 +175,26 @@ func withoutComputed(doc, other map[string]any) {
 	}
 }
 
-func linesOf(doc map[string]any) ([]string, error) {
+func textOf(doc map[string]any) ([]byte, error) {
 	if doc == nil {
 		return nil, nil
 	}
-	b, err := yaml.Marshal(doc)
-	return strings.Split(strings.TrimSuffix(string(b), "\n"), "\n"), err
+	return yaml.Marshal(doc)
 }
 
-// hunk is a run of lines around changes; each begins with ' ', '-' or '+'.
-type hunk struct {
-	from, to int // number of the first line, counted from 1
-	lines    []string
-}
-
-const contextLines = 3
-
-// diffLines makes the shortest list of changes from a to b.
-func diffLines(a, b []string) []hunk {
-	var out []hunk
-	script := editScript(a, b)
-	keepUntil, last, i, j := -1, -2, 0, 0
-	for n, line := range script {
-		near := n <= keepUntil
-		if !near { // does a change follow soon?
-			for ahead := n; ahead < min(n+contextLines+1, len(script)); ahead++ {
-				near = near || script[ahead][0] != ' '
-			}
-			if near && last != n-1 {
-				out = append(out, hunk{from: i + 1, to: j + 1})
-			}
+// printDiff prints a unified difference, on terminals with colours.
+func (a *app) printDiff(unified []byte) {
+	n := 0
+	for line := range strings.Lines(string(unified)) {
+		text := strings.TrimSuffix(line, "\n")
+		switch n++; {
+		case n == 1: // says no more than the two names that follow
+			continue
+		case n > 3 && text[0] == '-':
+			text = a.paint(red, text)
+		case n > 3 && text[0] == '+':
+			text = a.paint(green, text)
 		}
-		if near {
-			last = n
-			h := &out[len(out)-1]
-			h.lines = append(h.lines, line)
-			for ahead := n; ahead < min(n+contextLines+1, len(script)); ahead++ {
-				if script[ahead][0] != ' ' {
-					keepUntil = ahead + contextLines
-				}
-			}
-		}
-		if line[0] != '+' {
-			i++
-		}
-		if line[0] != '-' {
-			j++
-		}
-	}
-	return out
-}
-
-// editScript lists all lines of both: those that both have, in the longest
-// common order, once.
-func editScript(a, b []string) []string {
-	common := make([][]int, len(a)+1)
-	for i := range common {
-		common[i] = make([]int, len(b)+1)
-	}
-	for i := len(a) - 1; i >= 0; i-- {
-		for j := len(b) - 1; j >= 0; j-- {
-			if a[i] == b[j] {
-				common[i][j] = common[i+1][j+1] + 1
-			} else {
-				common[i][j] = max(common[i+1][j], common[i][j+1])
-			}
-		}
-	}
-	var out []string
-	i, j := 0, 0
-	for i < len(a) || j < len(b) {
-		switch {
-		case i < len(a) && j < len(b) && a[i] == b[j]:
-			out = append(out, " "+a[i])
-			i, j = i+1, j+1
-		case j == len(b) || i < len(a) && common[i+1][j] >= common[i][j+1]:
-			out = append(out, "-"+a[i])
-			i++
-		default:
-			out = append(out, "+"+b[j])
-			j++
-		}
-	}
-	return out
-}
-
-func (a *app) printHunk(w io.Writer, h hunk) {
-	removed, added := 0, 0
-	for _, l := range h.lines {
-		if l[0] != '+' {
-			removed++
-		}
-		if l[0] != '-' {
-			added++
-		}
-	}
-	if removed == 0 {
-		h.from-- // the line after which they are added
-	}
-	if added == 0 {
-		h.to--
-	}
-	fmt.Fprintf(w, "@@ -%d,%d +%d,%d @@\n", h.from, removed, h.to, added)
-	for _, l := range h.lines {
-		switch l[0] {
-		case '-':
-			l = a.paint(red, l)
-		case '+':
-			l = a.paint(green, l)
-		}
-		fmt.Fprintln(w, l)
+		fmt.Fprintln(a.out, text)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+
+	"github.com/rogpeppe/go-internal/diff"
 )
 
 func TestTemplates(t *testing.T) {
@@ -48,31 +50,18 @@ func TestTemplates(t *testing.T) {
 	}
 }
 
-func TestDiffLines(t *testing.T) {
-	letters := func(s string) []string { return strings.Split(s, "") }
-	for _, c := range []struct{ a, b, want string }{
-		{"abc", "abc", ""},
-		{"abc", "abd", "@@ -1,3 +1,3 @@\n a\n b\n-c\n+d\n"},
-		{"abcdefgh", "abcdefghi", "@@ -6,3 +6,4 @@\n f\n g\n h\n+i\n"},
-		{"0abcdefgh", "1abcdefg2", "@@ -1,4 +1,4 @@\n-0\n+1\n a\n b\n c\n@@ -6,4 +6,4 @@\n e\n f\n g\n-h\n+2\n"},
-		{"0abcdef1", "2abcdef3", "@@ -1,8 +1,8 @@\n-0\n+2\n a\n b\n c\n d\n e\n f\n-1\n+3\n"},
+func TestDifferencesWithoutTerminal(t *testing.T) {
+	for _, c := range []struct{ is, be, want string }{
+		{"a\nb\nc\n", "a\nb\nd\n", "--- is\n+++ be\n@@ -1,3 +1,3 @@\n a\n b\n-c\n+d\n"},
+		{"", "x\n", "--- is\n+++ be\n@@ -0,0 +1,1 @@\n+x\n"},
+		{"-- x\n", "++ y\n", "--- is\n+++ be\n@@ -1,1 +1,1 @@\n--- x\n+++ y\n"},
 	} {
 		var out bytes.Buffer
 		a := &app{out: &out}
-		for _, h := range diffLines(letters(c.a), letters(c.b)) {
-			a.printHunk(&out, h)
-		}
+		a.printDiff(diff.Diff("is", []byte(c.is), "be", []byte(c.be)))
 		if out.String() != c.want {
-			t.Errorf("%s → %s:\n%s\nwant\n%s", c.a, c.b, &out, c.want)
+			t.Errorf("%q → %q:\n%s\nwant\n%s", c.is, c.be, &out, c.want)
 		}
-	}
-	var out bytes.Buffer
-	a := &app{out: &out}
-	for _, h := range diffLines(nil, []string{"x"}) {
-		a.printHunk(&out, h)
-	}
-	if out.String() != "@@ -0,0 +1,1 @@\n+x\n" {
-		t.Errorf("a new file is %q", &out)
 	}
 }
 
