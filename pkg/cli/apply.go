@@ -59,7 +59,7 @@ owned, are refused before anything is changed.`,
 			if dryRun != dryRunNone && dryRun != dryRunClient && dryRun != dryRunServer {
 				return failWith(exitUsage, "unknown --dry-run %q; choose %s, %s or %s", dryRun, dryRunNone, dryRunClient, dryRunServer)
 			}
-			docs, err := a.documents(files, vars)
+			docs, err := a.documents(cmd.Context(), files, vars)
 			if err != nil {
 				return err
 			}
@@ -101,11 +101,11 @@ func fileFlags(c *cobra.Command, files *[]string, vars *map[string]string, verb 
 }
 
 // documents reads files of which there has to be at least one resource.
-func (a *app) documents(files []string, vars map[string]string) ([]*document, error) {
+func (a *app) documents(ctx context.Context, files []string, vars map[string]string) ([]*document, error) {
 	if len(files) == 0 {
 		return nil, failWith(exitUsage, "the file is missing; give it with -f FILE")
 	}
-	docs, err := a.readDocuments(files, vars)
+	docs, err := a.readDocuments(ctx, files, vars)
 	if err == nil && len(docs) == 0 {
 		err = failWith(exitUsage, "%s holds no resource", strings.Join(files, ", "))
 	}

@@ -27,7 +27,7 @@ What depends on a resource goes with it: a Mesh takes along what is in it.`,
 			var docs []*document
 			if len(files) > 0 {
 				var err error
-				if docs, err = a.documents(files, vars); err != nil {
+				if docs, err = a.documents(cmd.Context(), files, vars); err != nil {
 					return err
 				}
 			}

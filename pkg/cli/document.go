@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -72,7 +73,7 @@ func childNode(n *yaml.Node, step string) *yaml.Node {
 }
 
 // readDocuments reads every document of the files, folders, URLs or "-" given.
-func (a *app) readDocuments(paths []string, vars map[string]string) ([]*document, error) {
+func (a *app) readDocuments(ctx context.Context, paths []string, vars map[string]string) ([]*document, error) {
 	var docs []*document
 	for _, p := range paths {
 		files, err := expand(p)
@@ -80,7 +81,10 @@ func (a *app) readDocuments(paths []string, vars map[string]string) ([]*document
 			return nil, failWith(exitUsage, "%w", err)
 		}
 		for _, f := range files {
-			b, name, err := a.readSource(f)
+			b, name, err := a.readSource(ctx, f)
+			if ctx.Err() != nil {
+				return nil, ctx.Err() // the person at the keyboard had enough
+			}
 			if err != nil {
 				return nil, failWith(exitUsage, "%w", err)
 			}
@@ -123,25 +127,51 @@ func expand(path string) ([]string, error) {
 	return files, err
 }
 
-func (a *app) readSource(path string) (content []byte, name string, err error) {
+func (a *app) readSource(ctx context.Context, path string) (content []byte, name string, err error) {
 	switch {
 	case path == "-":
-		content, err = io.ReadAll(a.in)
+		content, err = a.readInput(ctx)
 		return content, "stdin", err
 	case strings.HasPrefix(path, "http://"), strings.HasPrefix(path, "https://"):
-		resp, err := http.Get(path)
-		if err != nil {
-			return nil, path, err
-		}
-		defer resp.Body.Close()
-		if resp.StatusCode != http.StatusOK {
-			return nil, path, fmt.Errorf("%s answered %s", path, resp.Status)
-		}
-		content, err = io.ReadAll(resp.Body)
+		content, err = a.download(ctx, path)
 		return content, path, err
 	}
 	content, err = os.ReadFile(path)
 	return content, path, err
+}
+
+// readInput reads standard input, which may never end, until ctx does.
+func (a *app) readInput(ctx context.Context) ([]byte, error) {
+	var content []byte
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		content, err = io.ReadAll(a.in)
+	}()
+	select {
+	case <-done:
+		return content, err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// download gets a file from some server, without the token of the control plane.
+func (a *app) download(ctx context.Context, url string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := (&http.Client{Timeout: a.timeout}).Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s answered %s", url, resp.Status)
+	}
+	return io.ReadAll(resp.Body)
 }
 
 var variable = regexp.MustCompile(`\{\{\s*([A-Za-z0-9_.-]+)\s*\}\}`)

@@ -2,8 +2,12 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -88,7 +92,7 @@ func TestDocumentsOfAFolder(t *testing.T) {
 		}
 	}
 	a := &app{}
-	docs, err := a.readDocuments([]string{dir}, map[string]string{"what": "V"})
+	docs, err := a.readDocuments(t.Context(), []string{dir}, map[string]string{"what": "V"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +103,7 @@ func TestDocumentsOfAFolder(t *testing.T) {
 	if got := strings.Join(types, ""); got != "ABV" {
 		t.Errorf("read %s, want ABV", got)
 	}
-	if _, err := a.readDocuments([]string{dir}, map[string]string{"other": "V"}); err == nil || !strings.Contains(err.Error(), "-v what=") {
+	if _, err := a.readDocuments(t.Context(), []string{dir}, map[string]string{"other": "V"}); err == nil || !strings.Contains(err.Error(), "-v what=") {
 		t.Errorf("a missing variable gave %v", err)
 	}
 }
@@ -147,4 +151,20 @@ func FuzzDocuments(f *testing.F) {
 			d.at("spec.to[0]")
 		}
 	})
+}
+
+// Whoever waits for the wrong input can go on with control-C.
+func TestReadingEndsWhenInterrupted(t *testing.T) {
+	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	defer silent.Close()
+	open, end := io.Pipe()
+	defer end.Close()
+	ctx, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	for _, path := range []string{"-", silent.URL} {
+		a := &app{in: open}
+		if _, err := a.readDocuments(ctx, []string{path}, nil); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -36,8 +37,8 @@ func (f *foresight) flags(c *cobra.Command) {
 }
 
 // inputs reads the files.
-func (f *foresight) inputs() (failover.Inputs, error) {
-	docs, err := f.readDocuments(f.files, nil)
+func (f *foresight) inputs(ctx context.Context) (failover.Inputs, error) {
+	docs, err := f.readDocuments(ctx, f.files, nil)
 	if err != nil {
 		return failover.Inputs{}, err
 	}
@@ -158,7 +159,7 @@ func (f *foresight) gaps(cmd *cobra.Command) (*gapList, error) {
 			return x.GetFailoverGaps(cmd.Context(), options...)
 		})
 	}
-	in, err := f.inputs()
+	in, err := f.inputs(cmd.Context())
 	if err != nil {
 		return nil, err
 	}
@@ -276,7 +277,7 @@ func (f *foresight) simulate(cmd *cobra.Command) (*failover.Simulation, error) {
 			return x.GetFailoverSimulate(cmd.Context(), f.options(api.WithLose(f.zone))...)
 		})
 	}
-	in, err := f.inputs()
+	in, err := f.inputs(cmd.Context())
 	if err != nil {
 		return nil, err
 	}
