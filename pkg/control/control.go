@@ -63,9 +63,8 @@ type Config struct {
 }
 
 // Sustained churn, changes without a quiet time between them, is met with growing
-// pauses between passes, so that a thousand
-// proxies that register cost a handful of commits. The first change after a
-// quiet time is never held back.
+// pauses between passes, so that a thousand proxies that register cost a handful
+// of commits. The first change after a quiet time is never held back.
 const (
 	gapMin = 50 * time.Millisecond
 	gapMax = 800 * time.Millisecond

@@ -2,6 +2,7 @@ package meshtls
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/atoll-mesh/atoll/pkg/ir"
 	"github.com/atoll-mesh/atoll/pkg/policy"
@@ -59,7 +60,20 @@ func (c Conf) params(p *ir.TLSParams) {
 	for _, name := range c.TLSCiphers {
 		p.Ciphers = append(p.Ciphers, string(name))
 	}
+	forOurKeys(p)
 	forOldVersions(p)
+}
+
+// forOurKeys adds to each cipher for RSA certificates the same one for ECDSA
+// certificates, which those of a mesh are: a list with none would let nobody
+// connect. Those for RSA stay for certificates that SPIRE issues.
+func forOurKeys(p *ir.TLSParams) {
+	listed := p.Ciphers
+	for _, name := range listed {
+		if rest, ok := strings.CutPrefix(name, "ECDHE-RSA-"); ok && !slices.Contains(p.Ciphers, "ECDHE-ECDSA-"+rest) {
+			p.Ciphers = append(p.Ciphers, "ECDHE-ECDSA-"+rest)
+		}
+	}
 }
 
 // What Envoy takes by itself has nothing for versions before TLS 1.2, and begins
