@@ -39,8 +39,8 @@ type AdminQuestion struct {
 	JSON             bool // instead of text
 }
 
-// Admin answers questions about proxies. A nil function, or a nil Admin, answers
-// that this is not available yet.
+// Admin answers questions about proxies. A nil function answers that this is not
+// available yet.
 type Admin struct {
 	Config, Stats, Clusters func(context.Context, AdminQuestion) ([]byte, error)
 }

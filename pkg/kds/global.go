@@ -1,6 +1,7 @@
 package kds
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -82,9 +83,9 @@ const maxMessage = 10 << 20
 
 // NewGlobal makes a server; Register and Run make it serve.
 func NewGlobal(cfg GlobalConfig) *Global {
-	cfg.HealthInterval = or(cfg.HealthInterval, 10*time.Second)
-	cfg.FlushInterval = or(cfg.FlushInterval, 10*time.Second)
-	cfg.MaxMessage = or(cfg.MaxMessage, maxMessage)
+	cfg.HealthInterval = cmp.Or(cfg.HealthInterval, 10*time.Second)
+	cfg.FlushInterval = cmp.Or(cfg.FlushInterval, 10*time.Second)
+	cfg.MaxMessage = cmp.Or(cfg.MaxMessage, maxMessage)
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -93,14 +94,6 @@ func NewGlobal(cfg GlobalConfig) *Global {
 		types:    typesWith(cfg.View.Kinds(), resource.ZoneToGlobal),
 		insights: newInsights(cfg.View, cfg.Store, cfg.InstanceID, cfg.FlushInterval, cfg.Log),
 	}
-}
-
-func or[T comparable](v, fallback T) T {
-	var zero T
-	if v == zero {
-		return fallback
-	}
-	return v
 }
 
 // typesWith lists the types that flow in any of the directions: first those that

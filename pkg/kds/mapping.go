@@ -70,7 +70,7 @@ func toZone(s shape, skipLabels []string, log *slog.Logger) mapping {
 		} else if !o.Kind.Flows.Has(resource.GlobalToZone) {
 			return nil, nil
 		}
-		if o.Type == "HostnameGenerator" && selectsMultiZone(o) {
+		if o.Type == kind.HostnameGenerator && selectsMultiZone(o) {
 			e.feature = featureMultiZoneHostnames
 		}
 		p := &parcel{kind: o.Kind, name: o.Name, mesh: o.Mesh, labels: keepLabels(o.Labels, skipLabels), spec: o.SpecWire()}

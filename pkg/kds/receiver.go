@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -15,7 +14,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/atoll-mesh/atoll/pkg/delta"
 	"github.com/atoll-mesh/atoll/pkg/resource"
 	"github.com/atoll-mesh/atoll/pkg/store"
 	"github.com/atoll-mesh/atoll/pkg/view"
@@ -79,37 +77,6 @@ type receiver struct {
 	rev    uint64 // newest revision the sender stated; guarded by sendMu
 	open   int    // responses being worked on; guarded by sendMu
 	silent int    // types that were not answered yet; guarded by sendMu
-}
-
-// inType is the state of one type.
-type inType struct {
-	t      resource.Type
-	kind   *resource.Kind
-	queue  chan *discovery.DeltaDiscoveryResponse
-	look   chan struct{}     // a bit: held deletions may have become possible
-	stated map[string]string // versions that the first request stated; nil after the first response
-	seen   map[string]bool   // names that came on this stream
-	held   atomic.Int64      // resources that are stored here
-	stats  delta.Counters
-	nonce  string // of the last response
-	// refused by wire name; retried when a refusal has a change.
-	refused map[string]*refusal
-}
-
-type refusal struct {
-	reason  string
-	retry   *incoming
-	due     time.Time
-	pause   time.Duration
-	guarded bool // a deletion that waits for the peer to be trusted
-	silent  bool // nobody needs to know yet
-}
-
-// incoming is one change that the peer wants.
-type incoming struct {
-	name string // on the wire
-	id   resource.ID
-	obj  *resource.Object // nil: deletion
 }
 
 const (
@@ -295,15 +262,6 @@ func (r *receiver) work(ctx context.Context, it *inType) error {
 	}
 }
 
-func (it *inType) nextRetry() (at time.Time, any bool) {
-	for _, f := range it.refused {
-		if f.retry != nil && !f.guarded && (!any || f.due.Before(at)) {
-			at, any = f.due, true
-		}
-	}
-	return at, any
-}
-
 // handle applies one response and answers it. What cannot be applied is refused
 // alone.
 func (r *receiver) handle(ctx context.Context, it *inType, resp *discovery.DeltaDiscoveryResponse) error {
@@ -338,34 +296,6 @@ func (r *receiver) handle(ctx context.Context, it *inType, resp *discovery.Delta
 		return err
 	}
 	return r.answer(it, concerned)
-}
-
-// removed is what a response takes away. A peer that ignored the stated
-// versions, as one sees when it sends what it need not, sends the complete list
-// first; then everything else is gone.
-func (it *inType) removed(resp *discovery.DeltaDiscoveryResponse) []string {
-	names := resp.GetRemovedResources()
-	present := make(map[string]bool, len(resp.GetResources()))
-	ignored := false
-	for _, res := range resp.GetResources() {
-		present[res.GetName()] = true
-		ignored = ignored || it.stated != nil && it.stated[res.GetName()] == res.GetVersion()
-	}
-	out := make([]string, 0, len(names))
-	for _, n := range names {
-		if !present[n] {
-			out = append(out, n)
-			present[n] = true
-		}
-	}
-	if ignored {
-		for n := range it.stated {
-			if !present[n] {
-				out = append(out, n)
-			}
-		}
-	}
-	return out
 }
 
 // read turns a received resource into a change, or says what is wrong with it.
@@ -439,17 +369,6 @@ func (r *receiver) reply(it *inType) *discovery.DeltaDiscoveryRequest {
 	}
 }
 
-// reasons says what is refused and why, by wire name.
-func (it *inType) reasons() map[string]string {
-	reasons := make(map[string]string, len(it.refused))
-	for name, f := range it.refused {
-		if !f.silent {
-			reasons[name] = f.reason
-		}
-	}
-	return reasons
-}
-
 // publish makes the state of a type known.
 func (r *receiver) publish(it *inType) {
 	r.progress.stat(it.t, it.stats)
@@ -494,14 +413,6 @@ func (r *receiver) retry(ctx context.Context, it *inType, which func(*refusal) b
 	req := r.reply(it)
 	req.ErrorDetail = rejectionStatus(it.reasons())
 	return r.send(req)
-}
-
-// refuse remembers that a change could not be made, to try it again.
-func (it *inType) refuse(c *incoming, guarded bool, reason error) {
-	it.refused[c.name] = &refusal{
-		reason: reason.Error(), retry: c, guarded: guarded, silent: errors.Is(reason, errHeld),
-		pause: retryFirst, due: time.Now().Add(retryFirst),
-	}
 }
 
 // ended tells whether a store's error ends the stream, because nothing written

@@ -9,6 +9,7 @@ import (
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 
 	"github.com/atoll-mesh/atoll/pkg/delta"
+	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/resource"
 	"github.com/atoll-mesh/atoll/pkg/view"
 )
@@ -271,7 +272,7 @@ func (m *trustMark) touched(v *view.View) bool {
 		return true
 	}
 	for _, k := range keys {
-		if k.Table == view.Objects && k.Type == "GlobalSecret" {
+		if k.Table == view.Objects && k.Type == kind.GlobalSecret {
 			return true
 		}
 	}

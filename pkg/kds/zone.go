@@ -1,16 +1,19 @@
 package kds
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"strconv"
 	"sync/atomic"
 	"time"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -45,7 +48,7 @@ type ZoneConfig struct {
 	SkipLabels []string // prefixes of labels that are not sent
 	// AdoptGlobal lets a global that this zone does not know delete resources.
 	AdoptGlobal bool
-	Admin       *Admin
+	Admin       *Admin // nil: it answers nothing
 	// FlushInterval is how often counters of the zone's own ZoneInsight are
 	// written; default 10 s.
 	FlushInterval time.Duration
@@ -67,10 +70,13 @@ type Zone struct {
 
 // NewZone checks the configuration.
 func NewZone(cfg ZoneConfig) (*Zone, error) {
-	cfg.FlushInterval = or(cfg.FlushInterval, 10*time.Second)
-	cfg.MaxMessage = or(cfg.MaxMessage, maxMessage)
+	cfg.FlushInterval = cmp.Or(cfg.FlushInterval, 10*time.Second)
+	cfg.MaxMessage = cmp.Or(cfg.MaxMessage, maxMessage)
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Admin == nil {
+		cfg.Admin = &Admin{}
 	}
 	if !resource.IsDNS1035Label(cfg.Name) {
 		return nil, fmt.Errorf("zone name %q: must be at most 63 lower case letters, digits or '-', starting with a letter", cfg.Name)
@@ -261,6 +267,36 @@ type greeted struct {
 	meshv1.KDSSyncService_GlobalToZoneSyncClient
 	l    *link
 	done bool
+}
+
+// Recv returns the next response. With the first one come the headers, in which
+// an Atoll global says who it is.
+func (g *greeted) Recv() (*discovery.DeltaDiscoveryResponse, error) {
+	if !g.done {
+		g.done = true
+		md, err := g.Header()
+		if err != nil {
+			return nil, eof(err)
+		}
+		for _, f := range md.Get(headerFeatures) {
+			if f == featureAtoll && g.l.atoll.CompareAndSwap(false, true) {
+				close(g.l.known)
+			}
+		}
+		if id := md.Get(headerClusterID); len(id) > 0 {
+			var head uint64
+			if rev := md.Get(headerRevision); len(rev) > 0 {
+				head, _ = strconv.ParseUint(rev[0], 10, 64)
+			}
+			g.l.guard.met(id[0], head)
+		}
+		g.l.z.log.Info("connected to the global", "address", g.l.z.cfg.Address, "atoll", g.l.atoll.Load())
+	}
+	resp, err := g.KDSSyncService_GlobalToZoneSyncClient.Recv()
+	if err == nil {
+		g.l.healthy.Store(true)
+	}
+	return resp, eof(err)
 }
 
 // eof makes the end of a stream an error: a global has no reason to end one.

@@ -16,13 +16,9 @@ import (
 const maxQuestions = 16
 
 func (l *link) configs(ctx context.Context) error {
-	a := l.z.cfg.Admin
-	if a == nil {
-		a = &Admin{}
-	}
 	return questions(ctx, "StreamXDSConfigs", l.client.StreamXDSConfigs,
 		func(ctx context.Context, q *meshv1.XDSConfigRequest) *meshv1.XDSConfigResponse {
-			b, text := answer(ctx, a.Config, AdminQuestion{
+			b, text := answer(ctx, l.z.cfg.Admin.Config, AdminQuestion{
 				Type: q.ResourceType, Name: q.ResourceName, Mesh: q.ResourceMesh, IncludeEDS: q.IncludeEds,
 			})
 			if text != "" {
@@ -33,13 +29,9 @@ func (l *link) configs(ctx context.Context) error {
 }
 
 func (l *link) stats(ctx context.Context) error {
-	a := l.z.cfg.Admin
-	if a == nil {
-		a = &Admin{}
-	}
 	return questions(ctx, "StreamStats", l.client.StreamStats,
 		func(ctx context.Context, q *meshv1.StatsRequest) *meshv1.StatsResponse {
-			b, text := answer(ctx, a.Stats, AdminQuestion{
+			b, text := answer(ctx, l.z.cfg.Admin.Stats, AdminQuestion{
 				Type: q.ResourceType, Name: q.ResourceName, Mesh: q.ResourceMesh,
 				UsedOnly: q.UsedOnly, JSON: q.Format == meshv1.AdminOutputFormat_JSON,
 			})
@@ -51,13 +43,9 @@ func (l *link) stats(ctx context.Context) error {
 }
 
 func (l *link) clusters(ctx context.Context) error {
-	a := l.z.cfg.Admin
-	if a == nil {
-		a = &Admin{}
-	}
 	return questions(ctx, "StreamClusters", l.client.StreamClusters,
 		func(ctx context.Context, q *meshv1.ClustersRequest) *meshv1.ClustersResponse {
-			b, text := answer(ctx, a.Clusters, AdminQuestion{
+			b, text := answer(ctx, l.z.cfg.Admin.Clusters, AdminQuestion{
 				Type: q.ResourceType, Name: q.ResourceName, Mesh: q.ResourceMesh,
 				JSON: q.Format == meshv1.AdminOutputFormat_JSON,
 			})

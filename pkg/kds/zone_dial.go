@@ -7,11 +7,9 @@ import (
 	"net/url"
 	"os"
 	"runtime"
-	"strconv"
 	"strings"
 	"time"
 
-	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
@@ -89,34 +87,4 @@ func (d *dialer) dial() (*grpc.ClientConn, metadata.MD, error) {
 	}, d.cfg.Dial...)
 	conn, err := grpc.NewClient(d.target, opts...)
 	return conn, md, err
-}
-
-// Recv returns the next response. With the first one come the headers, in which
-// an Atoll global says who it is.
-func (g *greeted) Recv() (*discovery.DeltaDiscoveryResponse, error) {
-	if !g.done {
-		g.done = true
-		md, err := g.Header()
-		if err != nil {
-			return nil, eof(err)
-		}
-		for _, f := range md.Get(headerFeatures) {
-			if f == featureAtoll && g.l.atoll.CompareAndSwap(false, true) {
-				close(g.l.known)
-			}
-		}
-		if id := md.Get(headerClusterID); len(id) > 0 {
-			var head uint64
-			if rev := md.Get(headerRevision); len(rev) > 0 {
-				head, _ = strconv.ParseUint(rev[0], 10, 64)
-			}
-			g.l.guard.met(id[0], head)
-		}
-		g.l.z.log.Info("connected to the global", "address", g.l.z.cfg.Address, "atoll", g.l.atoll.Load())
-	}
-	resp, err := g.KDSSyncService_GlobalToZoneSyncClient.Recv()
-	if err == nil {
-		g.l.healthy.Store(true)
-	}
-	return resp, eof(err)
 }
