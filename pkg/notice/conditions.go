@@ -5,6 +5,7 @@
 package notice
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -95,20 +96,13 @@ func withdrawn(site resource.Site, l *kind.ZoneLinkSpec) []Condition {
 	}
 	c := Condition{
 		Key: "withdrawn/" + l.Observer + "/" + l.Observed, Event: kind.EventZoneWithdrawn, Zone: l.Observed,
-		Message: fmt.Sprintf("zone %s keeps its requests away from zone %s: %s", l.Observer, l.Observed, or(l.Reason, "its entrances do not answer")),
+		Message: fmt.Sprintf("zone %s keeps its requests away from zone %s: %s", l.Observer, l.Observed, cmp.Or(l.Reason, "its entrances do not answer")),
 		Details: map[string]string{"observer": l.Observer},
 	}
 	if l.Observer == l.Observed {
-		c.Message = fmt.Sprintf("zone %s says that it cannot be entered: %s", l.Observed, or(l.Reason, "none of its entrances is ready"))
+		c.Message = fmt.Sprintf("zone %s says that it cannot be entered: %s", l.Observed, cmp.Or(l.Reason, "none of its entrances is ready"))
 	}
 	return []Condition{c}
-}
-
-func or(s, fallback string) string {
-	if s == "" {
-		return fallback
-	}
-	return s
 }
 
 // lost tells whether a zone is: two others say so, or one does and the global
