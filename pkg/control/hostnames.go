@@ -175,31 +175,23 @@ func (j *hostnames) state(p *pass, id resource.ID, names hostnameStatus) {
 	if o == nil {
 		return
 	}
-	var status any
+	var next any
 	switch o.Type {
 	case kind.MeshService:
-		s := statusOf[kind.MeshServiceStatus](o)
+		s := status[kind.MeshServiceStatus](o)
 		s.Addresses, s.HostnameGenerators = names.addresses, names.generators
-		status = &s
+		next = s
 	case kind.MeshMultiZoneService:
-		s := statusOf[kind.MeshMultiZoneServiceStatus](o)
+		s := status[kind.MeshMultiZoneServiceStatus](o)
 		s.Addresses, s.HostnameGenerators = names.addresses, names.generators
-		status = &s
+		next = s
 	case kind.MeshExternalService:
-		s := statusOf[kind.MeshExternalServiceStatus](o)
+		s := status[kind.MeshExternalServiceStatus](o)
 		s.Addresses, s.HostnameGenerators = names.addresses, names.generators
-		status = &s
+		next = s
 	}
 	if o.Status == nil && len(names.generators) == 0 {
 		return
 	}
-	p.put(changedObject(o, o.Labels, o.Spec, status))
-}
-
-// statusOf is a copy of a status, empty when there is none yet.
-func statusOf[S any](o *resource.Object) (s S) {
-	if is := resource.StatusOf[S](o); is != nil {
-		s = *is
-	}
-	return s
+	p.put(changedObject(o, o.Labels, o.Spec, next))
 }
