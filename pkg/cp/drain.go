@@ -157,10 +157,13 @@ func passing(stats, service string) int64 {
 	var sum int64
 	for line := range strings.Lines(stats) {
 		name, value, ok := strings.Cut(strings.TrimSpace(line), ": ")
-		if !ok || !strings.HasPrefix(name, "cluster.kri_") || !strings.HasSuffix(name, ".upstream_cx_active") {
+		kri, ours := strings.CutPrefix(name, "cluster.kri_")
+		kri, active := strings.CutSuffix(kri, ".upstream_cx_active")
+		if !ok || !ours || !active {
 			continue
 		}
-		if service != "" && !strings.Contains(name, "_"+service+"_") {
+		// Name and port come last; what is before them may be called like the service.
+		if parts := strings.Split(kri, "_"); service != "" && (len(parts) < 2 || parts[len(parts)-2] != service) {
 			continue
 		}
 		if n, err := strconv.ParseInt(value, 10, 64); err == nil {
