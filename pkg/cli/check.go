@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -77,8 +78,7 @@ func asMethod(f func(*checking, context.Context) finding) func(context.Context, 
 }
 
 func (a *app) checkCmd() *cobra.Command {
-	var only []string
-	c := &cobra.Command{
+	return &cobra.Command{
 		Use:   "check [CATEGORY...]",
 		Short: "Check that everything works, and say what to do where it does not",
 		Long: `Check that everything works, and say what to do where it does not.
@@ -90,10 +90,9 @@ when anything is broken.
 Categories: connection, access, zones, proxies. Without argument, all are checked.`,
 		Example: `  atollctl check
   atollctl check zones proxies`,
-		RunE: func(cmd *cobra.Command, given []string) error {
-			only = given
+		RunE: func(cmd *cobra.Command, only []string) error {
 			for _, name := range only {
-				if !hasCategory(name) {
+				if !slices.ContainsFunc(categories, func(c category) bool { return c.name == name }) {
 					return failWith(exitUsage, "unknown category %q; choose among connection, access, zones and proxies", name)
 				}
 			}
@@ -104,16 +103,6 @@ Categories: connection, access, zones, proxies. Without argument, all are checke
 			return (&checking{app: a, cl: cl}).all(cmd.Context(), only)
 		},
 	}
-	return c
-}
-
-func hasCategory(name string) bool {
-	for _, c := range categories {
-		if c.name == name {
-			return true
-		}
-	}
-	return false
 }
 
 var marks = map[int][2]string{fine: {green, "√"}, doubtful: {yellow, "‼"}, faulty: {red, "×"}}
@@ -123,7 +112,7 @@ var marks = map[int][2]string{fine: {green, "√"}, doubtful: {yellow, "‼"}, f
 func (c *checking) all(ctx context.Context, only []string) error {
 	broken, looked := 0, 0
 	for _, cat := range categories {
-		if len(only) > 0 && !strings.Contains(" "+strings.Join(only, " ")+" ", " "+cat.name+" ") {
+		if len(only) > 0 && !slices.Contains(only, cat.name) {
 			continue
 		}
 		if looked > 0 {

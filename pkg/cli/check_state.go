@@ -24,7 +24,7 @@ func several(level int, what string, names []string, remedy string) finding {
 	return finding{level, text, remedy}
 }
 
-// each calls look with every zone.
+// eachZone calls look with every zone.
 func (c *checking) eachZone(ctx context.Context, look func(*zoneState)) error {
 	if c.zones == nil {
 		list, _, err := c.cl.list(ctx, overviewsIn("", zonesPath), nil)
@@ -144,5 +144,5 @@ func (c *checking) accepted(ctx context.Context) finding {
 	if err != nil {
 		return failed(err)
 	}
-	return several(doubtful, "proxies rejected configurations", bad, "the log of the control plane has Envoy's words and the resource")
+	return several(doubtful, "proxies rejected configurations", bad, "'atollctl inspect dataplane NAME --type rejections' has Envoy's words, and the policies that may have caused them")
 }

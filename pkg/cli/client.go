@@ -231,11 +231,7 @@ const (
 )
 
 func (c *client) send(ctx context.Context, method, path string, body []byte, header http.Header) (*http.Response, error) {
-	target := path
-	if !strings.HasPrefix(path, "http") { // "next" of a list is absolute
-		target = c.base + path
-	}
-	req, err := http.NewRequestWithContext(ctx, method, target, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
@@ -424,8 +420,10 @@ func (c *client) pages(ctx context.Context, of listing, query url.Values, header
 	}
 }
 
-// isNotFound tells whether err is a 404 of the server.
-func isNotFound(err error) bool {
+// isStatus tells whether err is such an answer of the server.
+func isStatus(err error, status int) bool {
 	var p *problem
-	return errors.As(err, &p) && p.Status == http.StatusNotFound
+	return errors.As(err, &p) && p.Status == status
 }
+
+func isNotFound(err error) bool { return isStatus(err, http.StatusNotFound) }

@@ -174,11 +174,6 @@ func (w *watching) list(ctx context.Context, header http.Header) error {
 	return w.update(now)
 }
 
-func isStatus(err error, status int) bool {
-	var p *problem
-	return errors.As(err, &p) && p.Status == status
-}
-
 // errOutput says that nobody reads what is printed any more.
 var errOutput = errors.New("the output cannot be written")
 
