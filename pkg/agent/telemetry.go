@@ -129,16 +129,23 @@ func (t *telemetry) push(ctx context.Context, change func()) {
 	}
 }
 
+// settle is how long the first push waits for what else belongs to the change that
+// asks for it: what to send and whom to send it are told one after the other.
+const settle = 50 * time.Millisecond
+
+// pushTo sends metrics now and then after each interval, so that nobody waits for
+// an interval to see what a change of the policy does.
 func (t *telemetry) pushTo(ctx context.Context, p otlp.Push) {
-	tick := time.NewTicker(p.Interval) // the interval is what the user asks for
-	defer tick.Stop()
+	next := time.NewTimer(settle)
+	defer next.Stop()
 	failed := ""
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-next.C:
 		}
+		next.Reset(p.Interval) // what the user asks for
 		err := t.pushOnce(ctx, p)
 		switch {
 		case err == nil:

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -181,6 +182,23 @@ func collect(t *testing.T, w *world) {
 	}
 	// Pushes end with the policy: two intervals without any.
 	until(t, "metrics are sent after removal", func() bool { return quiet(c) })
+
+	// The first push waits for no interval, nor does the one after a change.
+	for _, profile := range []string{"None", "Basic"} {
+		c.forget()
+		w.apply(t, `type: MeshMetric
+mesh: shop
+name: rare
+spec:
+  default:
+    sidecar: {profiles: {appendProfiles: [{name: `+profile+`}]}}
+    applications: [{name: jobs, port: `+strconv.Itoa(w.appPort)+`, address: 127.0.0.1}]
+    backends: [{type: OpenTelemetry, openTelemetry: {backendRef: {kind: MeshOpenTelemetryBackend, labels: {speaks: grpc}}, refreshInterval: 1h}}]`)
+		until(t, "no metrics of profile "+profile+" before the interval ends", func() bool {
+			return c.has("metrics", `"name":"app_load"`) && c.has("metrics", `"name":"envoy_server_live"`) == (profile == "Basic")
+		})
+	}
+	w.remove(t, "meshmetrics", "rare")
 }
 
 // quiet tells whether no metrics arrive while three requests are answered, one
