@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -197,10 +198,38 @@ func (k *Kind) decodeMeta(doc map[string]any) (Meta, FieldErrors) {
 			meta.Labels[key] = s
 		}
 	}
-	for _, key := range []string{"type", "mesh", "name", "labels", "creationTime", "modificationTime", "kri", "snis"} {
+	for _, key := range headMembers {
 		delete(doc, key)
 	}
 	return meta, errs
+}
+
+// headMembers are what a document has whatever its kind.
+var headMembers = []string{"type", "mesh", "name", "labels", "creationTime", "modificationTime", "kri", "snis"}
+
+// Unknown returns, sorted, the paths of members of a document that resources of the
+// kind do not have. DecodeJSON drops them.
+func (k *Kind) Unknown(body []byte) []string {
+	var doc map[string]any
+	if json.Unmarshal(body, &doc) != nil {
+		return nil
+	}
+	for _, key := range headMembers {
+		delete(doc, key)
+	}
+	var out []string
+	if k.Proto {
+		out = k.Schema.unknown("", doc, false)
+	} else {
+		out = k.Schema.unknown("spec", doc["spec"], true)
+		for member := range doc {
+			if member != "spec" && member != "status" {
+				out = append(out, member)
+			}
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 func (k *Kind) decodeSpec(doc map[string]any) (any, error) {

@@ -235,6 +235,33 @@ func (s *Schema) Undecodable(path string, v any) FieldErrors {
 	return errs
 }
 
+// unknown returns the paths of members of v, the result of decoding JSON, that the
+// schema does not have. Of specs in Go the case of letters does not count.
+func (s *Schema) unknown(path string, v any, anyCase bool) []string {
+	var out []string
+	s.walk(path, v, func(s *Schema, path string, v any) {
+		m, ok := v.(map[string]any)
+		if !ok || len(s.Properties) == 0 || s.AdditionalProperties != nil {
+			return
+		}
+		for name := range m {
+			if s.Properties[name] == nil && !(anyCase && s.hasFold(name)) {
+				out = append(out, join(path, name))
+			}
+		}
+	})
+	return out
+}
+
+func (s *Schema) hasFold(name string) bool {
+	for p := range s.Properties {
+		if strings.EqualFold(p, name) {
+			return true
+		}
+	}
+	return false
+}
+
 // walk calls visit for v and all that is in it and has a schema.
 func (s *Schema) walk(path string, v any, visit func(s *Schema, path string, v any)) {
 	if s.Open || v == nil {

@@ -62,9 +62,9 @@ type previewBody struct {
 }
 
 // preview answers what putting next in place of old, or deleting old when next is
-// nil, would do. Nothing is written.
-func (a *API) preview(w http.ResponseWriter, r *http.Request, s *view.Snapshot, old, next *resource.Object, goesWithIt []resource.ID) error {
-	b := previewBody{DryRun: true, Operation: opUpdate, Diff: []patchOp{}}
+// nil, would do. Nothing is written. To its warnings come those of the request.
+func (a *API) preview(w http.ResponseWriter, r *http.Request, s *view.Snapshot, old, next *resource.Object, goesWithIt []resource.ID, warn []string) error {
+	b := previewBody{DryRun: true, Operation: opUpdate, Diff: []patchOp{}, Warnings: warn}
 	var from, to []byte
 	some := next
 	switch {
@@ -80,7 +80,7 @@ func (a *API) preview(w http.ResponseWriter, r *http.Request, s *view.Snapshot, 
 	}
 	if next != nil {
 		to = next.JSON()
-		b.Warnings = warnings(next)
+		b.Warnings = append(b.Warnings, warnings(next)...)
 	}
 	if b.Operation != "none" {
 		if !some.Kind.AdminOnly {

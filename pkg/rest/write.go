@@ -70,7 +70,7 @@ func (a *API) put(k *resource.Kind) endpoint {
 			if _, err := plan(s); err != nil {
 				return titled(title, err)
 			}
-			return a.preview(w, r, s, replaced, stored, nil)
+			return a.preview(w, r, s, replaced, stored, nil, unknownMembers(k, body))
 		}
 		if err := a.commit(w, r, id, plan); err != nil {
 			return titled(title, err)
@@ -79,7 +79,7 @@ func (a *API) put(k *resource.Kind) endpoint {
 		if created {
 			status = http.StatusCreated
 		}
-		writeJSON(w, status, writeResult{Warnings: warnings(stored)})
+		writeJSON(w, status, writeResult{Warnings: append(unknownMembers(k, body), warnings(stored)...)})
 		return nil
 	}
 }
@@ -94,6 +94,22 @@ func warnings(o *resource.Object) []string {
 		return nil
 	}
 	return o.Kind.Warnings(o)
+}
+
+// maxUnknown bounds how many members of one document are warned about.
+const maxUnknown = 20
+
+// unknownMembers warns of what a body says and the kind does not have, such as a
+// name with a slip in it. Like the reference, the API accepts and drops it.
+func unknownMembers(k *resource.Kind, body []byte) []string {
+	var out []string
+	for i, path := range k.Unknown(body) {
+		if i == maxUnknown {
+			return append(out, "there are more such fields")
+		}
+		out = append(out, fmt.Sprintf("%s is no field of %s and has no effect", path, k.Type))
+	}
+	return out
 }
 
 func author(r *http.Request) string { return auth.UserFrom(r.Context()).Name }
@@ -225,7 +241,7 @@ func (a *API) delete(k *resource.Kind) endpoint {
 			if _, err := plan(s); err != nil {
 				return titled(titleDelete, err)
 			}
-			return a.preview(w, r, s, gone, nil, owned)
+			return a.preview(w, r, s, gone, nil, owned, nil)
 		}
 		if err := a.commit(w, r, id, plan); err != nil {
 			return titled(titleDelete, err)
