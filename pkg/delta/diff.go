@@ -32,7 +32,7 @@ func (d *differ) held(h *holding) bool {
 		return true
 	}
 	for _, name := range d.want.Refers {
-		if h.names[name] {
+		if h.has(name) {
 			return true
 		}
 	}
@@ -47,8 +47,16 @@ func (t *state) each(yield func(differ) bool) {
 			return
 		}
 	}
+	for name := range t.group.names.all() {
+		if _, done := t.off[name]; done {
+			continue
+		}
+		if !yield(differ{name, t.want.Get(name), offset{version: t.has(name), force: true}}) {
+			return
+		}
+	}
 	look := func(name string) bool {
-		if _, done := t.off[name]; done || !t.subscribed(name) {
+		if _, done := t.off[name]; done || t.group.names.has(name) || !t.subscribed(name) {
 			return true
 		}
 		return yield(differ{name, t.want.Get(name), offset{version: t.has(name)}})
@@ -93,7 +101,7 @@ func (t *state) each(yield func(differ) bool) {
 func (t *state) some() int {
 	switch {
 	case t.base == t.want:
-		return len(t.off)
+		return len(t.off) + t.group.names.len()
 	case t.base == nil && t.wildcard:
 		return 64
 	case t.base == nil:
@@ -107,8 +115,11 @@ func (t *state) pending(what part) bool {
 	if t.greet && what&upserts != 0 {
 		return true
 	}
-	if what == removals && t.base == nil && len(t.off) == 0 {
-		return false
+	if what&upserts == 0 {
+		// Only names that were asked for or sent before are answered or removed.
+		if len(t.off) == 0 && !t.missing() && (what&removals == 0 || !t.loses()) {
+			return false
+		}
 	}
 	found := false
 	t.each(func(d differ) bool {
@@ -116,6 +127,50 @@ func (t *state) pending(what part) bool {
 		return !found
 	})
 	return found
+}
+
+// missing reports whether the group has names that do not exist.
+func (t *state) missing() bool {
+	if t.group.names == nil || t.group.there == t.want {
+		return false
+	}
+	for name := range t.group.names.all() {
+		if t.want.Get(name) == nil {
+			return true
+		}
+	}
+	t.group.there = t.want
+	return false
+}
+
+// loses reports whether something may be wanted no more that base has.
+func (t *state) loses() bool {
+	if t.base == nil || t.base == t.want {
+		return false
+	}
+	now, before, ok := aligned(t.want, t.base)
+	if !ok {
+		return true
+	}
+	for i := range now.Layers() {
+		table, prev := now.Layer(i), before.Layer(i)
+		switch {
+		case table == prev || prev.Len() == 0:
+		case table == nil:
+			return true
+		case table.differ(prev, nil) >= fewest:
+			if table.since(prev, nil).gone {
+				return true
+			}
+		default:
+			for _, name := range table.Changed(prev) {
+				if table.Get(name) == nil && prev.Get(name) != nil {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // rests is room for what compose leaves: a stream whose listeners wait looks at all
@@ -130,6 +185,11 @@ const maxRests = 1 << 14
 func (s *Stream) compose(t *state, what part, hold *holding) (m *Message, left bool) {
 	if len(t.inflight) >= s.cfg.window() {
 		return nil, t.pending(what)
+	}
+	if what&upserts != 0 && hold == nil {
+		if m, ok := s.whole(t); ok {
+			return m, false
+		}
 	}
 	d := drafting{limit: s.cfg.MaxBytes, room: t.some()}
 	if !t.greeted && t.cfg != nil && t.cfg.WholeFirst {
@@ -180,8 +240,9 @@ func (s *Stream) compose(t *state, what part, hold *holding) (m *Message, left b
 // sent makes base and off account for a message. Whichever is fewer is written
 // down by name: what was sent, or what is yet to be.
 func (t *state) sent(m *Message, rest []differ) {
-	if n := len(m.Resources) + len(m.Removed); len(rest) <= 2*n+32 {
-		t.base, t.off = t.want, nil
+	n := len(m.Resources) + len(m.Removed)
+	if len(rest) <= 2*n+32 {
+		t.base, t.off, t.group = t.want, nil, group{}
 		if len(rest) > 0 {
 			t.off = make(map[string]offset, len(rest))
 		}
@@ -190,6 +251,10 @@ func (t *state) sent(m *Message, rest []differ) {
 		}
 		return
 	}
+	if n == 0 {
+		return
+	}
+	t.spill()
 	note := func(name, version string) {
 		if t.base != nil && t.subscribed(name) {
 			if r := t.base.Get(name); r != nil && r.Version == version || r == nil && version == "" {

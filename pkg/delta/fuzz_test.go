@@ -66,6 +66,7 @@ type model struct {
 }
 
 func newModel(t *testing.T, seed uint64) *model {
+	delta.SetFewest(t, 1+int(seed%6))
 	m := &model{t: t, rnd: rand.New(rand.NewPCG(seed, 1)), cfg: modelConfig(), now: time.Unix(1e9, 0), wants: map[string]bool{}}
 	m.c = client.NewState(client.Options{
 		KeepBodies: true,

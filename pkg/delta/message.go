@@ -25,10 +25,11 @@ type Message struct {
 	Resources []*Resource
 	Removed   []string
 
-	seq   uint64
-	sent  time.Time
-	phase int  // index into Config.Phases
-	gates bool // later phases wait for its acknowledgement
+	batches []*batch // what the first of Resources are
+	seq     uint64
+	sent    time.Time
+	phase   int  // index into Config.Phases
+	gates   bool // later phases wait for its acknowledgement
 }
 
 // Field numbers of DeltaDiscoveryResponse; see fieldResources too.
@@ -62,19 +63,53 @@ func (m *Message) Response() *discovery.DeltaDiscoveryResponse {
 // message. Those of resources are shared with other messages and are not to be
 // changed.
 func (m *Message) Segments(yield func([]byte)) {
-	for _, r := range m.Resources {
+	for _, b := range m.batches {
+		if wire := b.encoded(); wire != nil {
+			yield(wire)
+			continue
+		}
+		for _, r := range b.resources {
+			yield(r.encoded())
+		}
+	}
+	for _, r := range m.singles() {
 		yield(r.encoded())
 	}
 	yield(m.appendRest(make([]byte, 0, m.restSize())))
 }
 
+// Pieces is how often Segments calls at most.
+func (m *Message) Pieces() int {
+	n := len(m.singles()) + 1
+	for _, b := range m.batches {
+		if b.encoded() == nil {
+			n += len(b.resources)
+		} else {
+			n++
+		}
+	}
+	return n
+}
+
 // Size returns the length of the encoded message.
 func (m *Message) Size() int {
 	n := m.restSize()
-	for _, r := range m.Resources {
+	for _, b := range m.batches {
+		n += b.size
+	}
+	for _, r := range m.singles() {
 		n += len(r.encoded())
 	}
 	return n
+}
+
+// singles are the resources that are in no batch.
+func (m *Message) singles() []*Resource {
+	n := 0
+	for _, b := range m.batches {
+		n += len(b.resources)
+	}
+	return m.Resources[n:]
 }
 
 func stringSize(s string) int {

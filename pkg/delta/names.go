@@ -80,8 +80,8 @@ func (p *Pool) with(n *names, add, remove []string) *names {
 		p.seeds = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
 	}
 	p.mu.Unlock()
-	if n == nil && len(remove) == 0 {
-		return p.of(add)
+	if len(remove) == 0 {
+		return p.union(n, add)
 	}
 
 	changed := make(map[string]bool, len(add)) // to present or absent
@@ -136,30 +136,44 @@ func (p *Pool) with(n *names, add, remove []string) *names {
 	return p.share(next)
 }
 
-// of returns a set of names, some of which may be there twice. Thousands of streams
-// that start ask for the same.
-func (p *Pool) of(add []string) *names {
+// union returns the set with names added, some of which may be there twice.
+// Thousands of streams that start ask for the same.
+func (p *Pool) union(n *names, add []string) *names {
 	if len(add) == 0 {
-		return nil
+		return n
 	}
 	if !slices.IsSorted(add) {
 		add = slices.Sorted(slices.Values(add))
 	}
-	n := &names{}
-	for i, name := range add {
-		if i > 0 && name == add[i-1] {
-			continue
-		}
-		n.digest[0] ^= maphash.String(p.seeds[0], name)
-		n.digest[1] ^= maphash.String(p.seeds[1], name)
+	var d digest
+	if n != nil {
+		d = n.digest
 	}
-	if found := p.find(n.digest); found != nil {
+	fresh := func(i int) bool { return (i == 0 || add[i] != add[i-1]) && !n.has(add[i]) }
+	more := false
+	for i, name := range add {
+		if fresh(i) {
+			d[0] ^= maphash.String(p.seeds[0], name)
+			d[1] ^= maphash.String(p.seeds[1], name)
+			more = true
+		}
+	}
+	if !more {
+		return n
+	}
+	if found := p.find(d); found != nil {
 		return found
 	}
-	for _, name := range add {
-		n.set.Insert(name)
+	next := &names{digest: d}
+	if n != nil {
+		n.mu.Lock()
+		next.set = *n.set.Copy()
+		n.mu.Unlock()
 	}
-	return p.share(n)
+	for _, name := range add {
+		next.set.Insert(name)
+	}
+	return p.share(next)
 }
 
 func (p *Pool) find(d digest) *names {

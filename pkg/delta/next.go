@@ -168,19 +168,42 @@ func (s *Stream) post(t *state, m *Message, now time.Time) {
 	s.news = true
 	if t.cfg != nil {
 		for _, other := range t.cfg.Rearm {
-			s.types[other].rearm(m.Resources)
+			s.types[other].rearm(m, s.pool())
 		}
 	}
 }
 
-// rearm has those resources sent again that have the names of the ones given.
-func (t *state) rearm(sent []*Resource) {
+// rearm has those resources sent again that have the names of those of a message.
+func (t *state) rearm(m *Message, p *Pool) {
 	if !t.settled || !t.wildcard && t.names.len() == 0 {
 		return
 	}
-	for _, r := range sent {
+	singles := m.Resources
+	if len(m.batches) == 1 && t.rearmAll(m.batches[0], p) {
+		singles = m.singles()
+	}
+	for _, r := range singles {
 		if t.subscribed(r.Name) && t.has(r.Name) != "" && t.want.Get(r.Name) != nil {
 			t.force(r.Name)
 		}
 	}
+}
+
+// rearmAll makes a group of those that have the names of a batch, if the peer is
+// in step, so that what it has is what it is to have.
+func (t *state) rearmAll(b *batch, p *Pool) bool {
+	if t.wildcard || !t.inStep() {
+		return false
+	}
+	again := b.subscribed(t.names, p)
+	if again == nil {
+		return true
+	}
+	g := t.group
+	t.group = group{names: again, held: true}
+	if t.missing() {
+		t.group = g
+		return false
+	}
+	return true
 }

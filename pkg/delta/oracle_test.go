@@ -186,6 +186,7 @@ func TestSameAsGoControlPlane(t *testing.T) {
 	for seed := range uint64(150) {
 		for name, cfg := range map[string]*delta.Config{"independent": independent, "phased": phased} {
 			t.Run(fmt.Sprint(name, seed), func(t *testing.T) {
+				delta.SetFewest(t, 1+int(seed%6))
 				synctest.Test(t, func(t *testing.T) { compare(t, cfg, rand.New(rand.NewPCG(seed, 7))) })
 			})
 		}

@@ -7,13 +7,26 @@ import (
 
 // holding says what may not be sent while a gate is closed.
 type holding struct {
-	names map[string]bool // what refers to one of them
-	refer bool            // what refers to anything
-	added bool            // what the peer does not have yet
+	names   map[string]bool // what refers to one of them
+	batches []*batch        // or to one of these
+	refer   bool            // what refers to anything
+	added   bool            // what the peer does not have yet
+}
+
+func (h *holding) has(name string) bool {
+	if h.names[name] {
+		return true
+	}
+	for _, b := range h.batches {
+		if b.has(name) {
+			return true
+		}
+	}
+	return false
 }
 
 // holdings is room for them: a stream makes one at each acknowledgement as long as
-// it waits for others, of a thousand names as often as not.
+// it waits for others.
 var holdings = sync.Pool{New: func() any { return &holding{names: map[string]bool{}} }}
 
 // done gives the room back.
@@ -22,6 +35,8 @@ func (h *holding) done() {
 		return
 	}
 	clear(h.names)
+	clear(h.batches)
+	h.batches = h.batches[:0]
 	holdings.Put(h)
 }
 
@@ -30,9 +45,11 @@ func (s *Stream) holding(t *state, now time.Time) *holding {
 	h := holdings.Get().(*holding)
 	h.refer, h.added = s.unasked(t), false
 	for _, i := range t.cfg.Uses {
-		for _, m := range s.types[i].inflight {
+		used := &s.types[i]
+		for _, m := range used.inflight {
 			if m.gates && now.Before(m.sent.Add(s.cfg.Gate)) {
-				for _, r := range m.Resources {
+				h.batches = append(h.batches, m.batches...)
+				for _, r := range m.singles() {
 					h.names[r.Name] = true
 				}
 				for _, name := range m.Removed {
@@ -40,9 +57,13 @@ func (s *Stream) holding(t *state, now time.Time) *holding {
 				}
 			}
 		}
-		for name, since := range s.types[i].bare {
-			if now.Before(since.Add(s.cfg.Gate)) {
-				h.names[name] = true
+		for _, b := range used.bare {
+			if now.Before(b.since.Add(s.cfg.Gate)) {
+				for _, r := range b.resources {
+					if s.needs(used, r.Name) {
+						h.names[r.Name] = true
+					}
+				}
 			}
 		}
 	}
@@ -56,8 +77,8 @@ func (s *Stream) unready(t *state, now time.Time) bool {
 		return false
 	}
 	for _, i := range t.cfg.Uses {
-		for _, since := range s.types[i].bare {
-			if now.Before(since.Add(s.cfg.Gate)) {
+		for _, b := range s.types[i].bare {
+			if now.Before(b.since.Add(s.cfg.Gate)) {
 				return true
 			}
 		}
@@ -79,27 +100,54 @@ func (s *Stream) unasked(t *state) bool {
 	return false
 }
 
-// bared notes of acknowledged resources that the peer has yet to ask for what
-// goes with them under the same name: a starting Envoy acknowledges clusters
-// whose endpoints it does not have.
+// bare is resources that the peer acknowledged, and for which it has yet to ask
+// for what goes with them under the same name; at least for the first of them.
+type bare struct {
+	resources []*Resource
+	since     time.Time // when they were sent
+}
+
+// bared notes of acknowledged resources that they are bare: a starting Envoy
+// acknowledges clusters whose endpoints it does not have.
 func (s *Stream) bared(t *state, m *Message) {
-	if t.cfg == nil || !m.gates {
+	if t.cfg == nil || !m.gates || len(t.cfg.Rearm) == 0 {
 		return
 	}
-	for _, i := range t.cfg.Rearm {
-		with := &s.types[i]
-		if with.wildcard || with.want == nil {
+	// Most often it is all of them, or none.
+	begin, n := 0, 0
+	var some []*Resource
+	for i, r := range m.Resources {
+		if !s.needs(t, r.Name) {
 			continue
 		}
-		for _, r := range m.Resources {
-			if !with.names.has(r.Name) && with.want.Get(r.Name) != nil {
-				if t.bare == nil {
-					t.bare = make(map[string]time.Time, len(m.Resources))
-				}
-				t.bare[r.Name] = m.sent
-			}
+		switch {
+		case n == 0:
+			begin = i
+		case some == nil && begin+n < i:
+			some = append(make([]*Resource, 0, len(m.Resources)), m.Resources[begin:begin+n]...)
+		}
+		if n++; some != nil {
+			some = append(some, r)
 		}
 	}
+	if some == nil {
+		some = m.Resources[begin : begin+n]
+	}
+	if n > 0 {
+		t.bare = append(t.bare, bare{some, m.sent})
+	}
+}
+
+// needs reports whether a resource of a type is wanted and something is to go with
+// it for which the peer has not asked.
+func (s *Stream) needs(t *state, name string) bool {
+	for _, j := range t.cfg.Rearm {
+		with := &s.types[j]
+		if with.want != nil && !with.subscribed(name) && with.want.Get(name) != nil {
+			return t.want.Get(name) != nil
+		}
+	}
+	return false
 }
 
 // covered forgets what is bare no more: the peer asked, nothing goes with it now,
@@ -111,17 +159,20 @@ func (s *Stream) covered(now time.Time) {
 		if len(t.bare) == 0 {
 			continue
 		}
-		for name, since := range t.bare {
-			needs := t.want.Get(name) != nil && now.Before(since.Add(s.cfg.Gate))
-			for _, j := range t.cfg.Rearm {
-				with := &s.types[j]
-				needs = needs && !with.subscribed(name) && with.want.Get(name) != nil
+		left := t.bare[:0]
+		for _, b := range t.bare {
+			if !now.Before(b.since.Add(s.cfg.Gate)) {
+				continue
 			}
-			if !needs {
-				delete(t.bare, name)
+			for len(b.resources) > 0 && !s.needs(t, b.resources[0].Name) {
+				b.resources = b.resources[1:]
+			}
+			if len(b.resources) > 0 {
+				left = append(left, b)
 			}
 		}
-		if len(t.bare) == 0 {
+		clear(t.bare[len(left):])
+		if t.bare = left; len(left) == 0 {
 			t.bare = nil
 		}
 	}

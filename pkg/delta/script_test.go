@@ -69,6 +69,14 @@ type player struct {
 
 func play(t *testing.T, cfg *Config, script string) {
 	t.Helper()
+	for _, few := range []int{fewest, 1} { // without batches, and all in batches
+		SetFewest(t, few)
+		playOnce(t, cfg, script)
+	}
+}
+
+func playOnce(t *testing.T, cfg *Config, script string) {
+	t.Helper()
 	p := &player{t: t, stream: New(cfg), tables: map[int]*Table{}, now: time.Unix(1e9, 0), types: map[string]string{}}
 	for n, line := range strings.Split(script, "\n") {
 		line, _, _ = strings.Cut(line, "//")

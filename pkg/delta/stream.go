@@ -47,9 +47,10 @@ type state struct {
 	names    *names            // subscribed by name
 	stated   map[string]string // versions of the first request, until settled
 
-	want, base Source               // nil: not known, nothing
-	off        map[string]offset    // of names subscribed
-	bare       map[string]time.Time // acknowledged, without what goes with it; since it was sent
+	want, base Source            // nil: not known, nothing
+	off        map[string]offset // of names subscribed
+	group      group             // to be sent as if each was in off, which goes before
+	bare       []bare            // acknowledged, without what goes with it
 
 	inflight []*Message // unanswered, oldest first
 	rejected map[string]*rejection
@@ -61,6 +62,14 @@ type offset struct {
 	version string // that the peer holds; "": none
 	force   bool   // to be sent even if the peer has it
 	alone   bool   // to be sent in a message of its own
+}
+
+// group is many names that are to be sent whether they changed or not: those of
+// the first request, say, or the endpoints of many clusters that changed.
+type group struct {
+	names *names // nil: no group
+	held  bool   // the peer holds what base has; otherwise nothing
+	there Source // is known to have all of them; nil: none is
 }
 
 // unknownVersion stands for whatever a peer may hold; no hash equals it.
@@ -86,6 +95,15 @@ func (s *Stream) Want(i int, source Source) {
 		return
 	}
 	t := &s.types[i]
+	if t.want != nil && sameLayers(t.want, source) {
+		// Nothing differs; what was there last is not kept for it.
+		if t.base == t.want {
+			t.base = source
+		}
+		if t.group.there == t.want {
+			t.group.there = source
+		}
+	}
 	t.want = source
 	if t.asked {
 		s.settle(t)
@@ -140,8 +158,8 @@ func (s *Stream) Deadline(now time.Time) time.Time {
 	}
 	for i := range s.types {
 		t := &s.types[i]
-		for _, since := range t.bare {
-			earliest(since.Add(s.cfg.Gate))
+		for _, b := range t.bare {
+			earliest(b.since.Add(s.cfg.Gate))
 		}
 		for _, m := range t.inflight {
 			if m.gates {

@@ -15,7 +15,7 @@ func (t *state) has(name string) string {
 	if o, ok := t.off[name]; ok {
 		return o.version
 	}
-	if t.base == nil || !t.subscribed(name) {
+	if t.base == nil || !t.subscribed(name) || !t.group.held && t.group.names.has(name) {
 		return ""
 	}
 	if r := t.base.Get(name); r != nil {
@@ -38,8 +38,26 @@ func (t *state) force(name string) {
 	t.set(name, o)
 }
 
+// spill puts the group into off, where names can be dealt with one by one.
+func (t *state) spill() {
+	if t.group.names == nil {
+		return
+	}
+	if t.off == nil {
+		t.off = make(map[string]offset, t.group.names.len())
+	}
+	for name := range t.group.names.all() {
+		if _, done := t.off[name]; !done {
+			t.off[name] = offset{version: t.has(name), force: true}
+		}
+	}
+	t.group = group{}
+}
+
 // inStep reports whether nothing can be to be sent. It does not look closely.
-func (t *state) inStep() bool { return t.want == t.base && len(t.off) == 0 && !t.greet }
+func (t *state) inStep() bool {
+	return t.want == t.base && len(t.off) == 0 && t.group.names == nil && !t.greet
+}
 
 // begin takes the first request of a type. One that names nothing asks for
 // everything.
@@ -67,7 +85,11 @@ func (s *Stream) settle(t *state) {
 	if t.wildcard {
 		s.settleAll(t, stated, distrust)
 	} else {
-		t.base = t.want // of the names subscribed, which are all in off:
+		t.base = t.want // of the names subscribed, which are all to be sent:
+		if distrust || len(stated) == 0 {
+			t.group = group{names: t.names}
+			return
+		}
 		t.off = make(map[string]offset, t.names.len())
 	}
 	for name := range t.names.all() {
@@ -124,8 +146,12 @@ func (s *Stream) subscribe(t *state, add, remove []string) {
 		return
 	}
 	if !t.wildcard && t.names.len() == 0 {
-		t.base, t.off = t.want, nil // the peer holds nothing, and was told of nothing
+		t.base, t.off, t.group = t.want, nil, group{} // the peer holds nothing, and was told of nothing
 	}
+	if t.more(s.pool(), add, remove) {
+		return
+	}
+	t.spill()
 	if !t.wildcard && slices.Contains(add, wildcard) {
 		s.widen(t)
 	}
@@ -163,6 +189,22 @@ func (s *Stream) subscribe(t *state, add, remove []string) {
 			s.news = true
 		}
 	}
+}
+
+// more takes names that are added to others, when that is all and none was there
+// before.
+func (t *state) more(p *Pool, add, remove []string) bool {
+	if t.wildcard || t.group.names != nil || len(remove) > 0 || slices.Contains(add, wildcard) {
+		return false
+	}
+	for _, name := range add {
+		if _, off := t.off[name]; off || t.names.has(name) {
+			return false
+		}
+	}
+	t.group = group{names: p.with(nil, add, nil)}
+	t.names = p.with(t.names, add, nil)
+	return true
 }
 
 // widen adds a wildcard to a subscription of names, of which alone the peer holds

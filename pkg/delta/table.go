@@ -15,11 +15,12 @@ type Table struct {
 	self  *identity
 	steps []step // newest last; see With
 
-	// mu guards copying rows, which marks them as shared, and diffs. Reads of
-	// rows need no lock: nothing changes them once the table is made.
-	mu    sync.Mutex
-	rows  btree.Map[string, *Resource]
-	diffs []diff
+	// mu guards copying rows, which marks them as shared, diffs and batches. Reads
+	// of rows need no lock: nothing changes them once the table is made.
+	mu      sync.Mutex
+	rows    btree.Map[string, *Resource]
+	diffs   []diff
+	batches []chosen
 
 	// index finds rows without comparing names, which begin alike. It is made
 	// when a table was asked as often as it has rows: a thousand streams that

@@ -152,7 +152,7 @@ func BenchmarkMarshal(b *testing.B) {
 	usual := encoding.GetCodecV2(encproto.Name)
 	plain := m.Response()
 	for name, f := range map[string]func() error{
-		"shared":    func() error { _, err := codec{usual}.Marshal(m); return err },
+		"shared":    func() error { _, err := (&codec{CodecV2: usual}).Marshal(m); return err },
 		"copied":    func() error { buf, err := usual.Marshal(m); buf.Free(); return err },
 		"generated": func() error { _, err := proto.Marshal(plain); return err },
 	} {

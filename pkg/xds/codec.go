@@ -15,7 +15,7 @@ import (
 // are encoded as usual.
 func ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
-		grpc.ForceServerCodecV2(codec{encoding.GetCodecV2(proto.Name)}),
+		grpc.ForceServerCodecV2(&codec{CodecV2: encoding.GetCodecV2(proto.Name)}),
 		grpc.ReadBufferSize(0), // TLS has one
 		grpc.WriteBufferSize(16 << 10),
 		// What proxies send is short; fixed windows spare a ping with each request.
@@ -27,8 +27,11 @@ func ServerOptions() []grpc.ServerOption {
 // window is how much of its requests a proxy may send before they are read.
 const window = 64 << 10
 
-// codec is the usual one, except for delta messages.
-type codec struct{ encoding.CodecV2 }
+// codec is the usual one, except for delta messages and requests that name much.
+type codec struct {
+	encoding.CodecV2
+	lists lists
+}
 
 const (
 	// copyBelow is the size under which copying costs less than another buffer.
@@ -38,14 +41,14 @@ const (
 )
 
 // Marshal implements encoding.CodecV2.
-func (c codec) Marshal(v any) (mem.BufferSlice, error) {
+func (c *codec) Marshal(v any) (mem.BufferSlice, error) {
 	m, ok := v.(*delta.Message)
 	if !ok {
 		return c.CodecV2.Marshal(v)
 	}
 	// Shared bytes need a header each, and there may be a small buffer before and
 	// after each of them.
-	n := len(m.Resources)
+	n := m.Pieces()
 	shared := make([]mem.SliceBuffer, 0, n)
 	out := make(mem.BufferSlice, 0, n+n/4+2)
 	pool := mem.DefaultBufferPool() // gRPC gives buffers back once they are sent

@@ -168,6 +168,12 @@ func (s *typed) table(i int) *delta.Table {
 	return s.set.layers[i].Type(s.kind)
 }
 
+// Layers and Layer let streams take what they share from tables directly.
+func (s *typed) Layers() int { return len(s.set.layers) }
+
+// Layer returns the table of the i-th layer.
+func (s *typed) Layer(i int) *delta.Table { return s.set.layers[i].Type(s.kind) }
+
 // Get implements delta.Source.
 func (s *typed) Get(name string) *delta.Resource {
 	for i := len(s.set.layers) - 1; i >= 0; i-- {
