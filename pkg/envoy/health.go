@@ -130,6 +130,7 @@ func healthCheck(h *ir.HealthCheck) *corev3.HealthCheck {
 func httpHealthCheck(h *ir.HTTPHealthCheck) *corev3.HealthCheck_HttpHealthCheck {
 	out := &corev3.HealthCheck_HttpHealthCheck{
 		Path:                   h.Path,
+		Host:                   h.Host,
 		CodecClientType:        typev3.CodecClientType_HTTP1,
 		RequestHeadersToAdd:    headersToAdd(h.Headers),
 		RequestHeadersToRemove: h.Headers.Remove,

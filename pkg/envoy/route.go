@@ -272,8 +272,9 @@ func headersToAdd(o ir.HeaderOps) []*corev3.HeaderValueOption {
 	add := func(hs []ir.Header, action corev3.HeaderValueOption_HeaderAppendAction) {
 		for _, h := range hs {
 			out = append(out, &corev3.HeaderValueOption{
-				Header:       &corev3.HeaderValue{Key: h.Name, Value: h.Value},
-				AppendAction: action,
+				Header:         &corev3.HeaderValue{Key: h.Name, Value: h.Value},
+				AppendAction:   action,
+				KeepEmptyValue: h.Value == "", // else Envoy leaves the header out
 			})
 		}
 	}

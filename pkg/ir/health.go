@@ -72,6 +72,7 @@ type HealthCheck struct {
 // HTTPHealthCheck requests a path.
 type HTTPHealthCheck struct {
 	Path     string    `json:"path"`
+	Host     string    `json:"host,omitempty"`
 	HTTP2    bool      `json:"http2,omitempty"`
 	Headers  HeaderOps `json:"headers,omitzero"`
 	Statuses []uint32  `json:"statuses,omitempty"` // none: 200

@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"slices"
+
 	"github.com/atoll-mesh/atoll/pkg/ir"
 	"github.com/atoll-mesh/atoll/pkg/resource"
 )
@@ -29,17 +31,38 @@ type HeaderAdditions struct {
 	Add []Header `json:"add,omitempty" schema:"maxItems=16"`
 }
 
-// Ops is the additions as IR.
+// Host is the header that Envoy refuses among those to set, add or remove: it
+// is what the request is for.
+const Host = "host"
+
+// Ops is the additions as IR, without the host. Percent signs that begin no
+// operator of Envoy stand for themselves.
 func (h *HeaderAdditions) Ops() ir.HeaderOps {
-	var out ir.HeaderOps
 	if h == nil {
-		return out
+		return ir.HeaderOps{}
 	}
-	for _, x := range h.Set {
-		out.Set = append(out.Set, ir.Header{Name: string(x.Name), Value: x.Value})
-	}
-	for _, x := range h.Add {
-		out.Add = append(out.Add, ir.Header{Name: string(x.Name), Value: x.Value})
+	return ir.HeaderOps{Set: headers(h.Set), Add: headers(h.Add)}
+}
+
+func headers(in []Header) (out []ir.Header) {
+	for _, x := range in {
+		if x.Name != Host {
+			value, _ := Literal(x.Value)
+			out = append(out, ir.Header{Name: string(x.Name), Value: value})
+		}
 	}
 	return out
+}
+
+// Host is the value given to the host, empty if there is none.
+func (h *HeaderAdditions) Host() string {
+	if h == nil {
+		return ""
+	}
+	for _, x := range slices.Concat(h.Set, h.Add) {
+		if x.Name == Host {
+			return x.Value
+		}
+	}
+	return ""
 }

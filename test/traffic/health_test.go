@@ -49,6 +49,7 @@ type probes struct {
 	seen   []time.Time
 	from   []string
 	header http.Header
+	host   string
 	status int
 }
 
@@ -60,7 +61,7 @@ func probed(t *testing.T) *probes {
 		}
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.seen, p.from, p.header = append(p.seen, time.Now()), append(p.from, r.RemoteAddr), r.Header
+		p.seen, p.from, p.header, p.host = append(p.seen, time.Now()), append(p.from, r.RemoteAddr), r.Header, r.Host
 		w.WriteHeader(p.status)
 	})
 	return p
@@ -198,13 +199,18 @@ func (h *health) thresholds(t *testing.T) {
 func (h *health) headers(t *testing.T) {
 	p := probed(t)
 	h.Service(t, "headers", "http", nil, p.Port)
-	h.apply(t, "headers", "interval: 20ms, noTrafficInterval: 20ms, timeout: 1s, http: {path: /probe, requestHeadersToAdd: {set: [{name: user-agent, value: 'me, myself'}], add: [{name: x-check, value: one}, {name: x-check, value: two}]}}")
+	h.apply(t, "headers", "interval: 20ms, noTrafficInterval: 20ms, timeout: 1s, http: {path: /probe, requestHeadersToAdd: {set: [{name: user-agent, value: 'me, myself'}, {name: host, value: probed.test}], add: [{name: x-check, value: one}, {name: x-check, value: two}]}}")
 	_, _, header := p.first(t, 1)
 	if got := header.Values("x-check"); !slices.Equal(got, []string{"one", "two"}) && !slices.Equal(got, []string{"one,two"}) {
 		t.Errorf("added: %q", got)
 	}
 	if got := header.Values("user-agent"); len(got) != 1 || got[0] != "me, myself" {
 		t.Errorf("set: %q", got)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.host != "probed.test" {
+		t.Errorf("host: %q", p.host)
 	}
 }
 

@@ -205,6 +205,27 @@ func (r *router) headers(t *testing.T) {
 			t.Errorf("response: %s is %q, want %q", name, have, want)
 		}
 	}
+
+	// What Envoy would refuse, or expand.
+	r.apply(t, rule("{path: {type: PathPrefix, value: /}}", `{filters: [
+		{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: host, value: other.test}, {name: x-set, value: '100% %B%'}, {name: x-empty, value: ''}]}},
+		{type: ResponseHeaderModifier, responseHeaderModifier: {set: [{name: host, value: ignored}, {name: x-app, value: '50%, %RESPONSE_CODE%'}]}}]}`))
+	a, got = r.ask(t, "GET", "/", "x-set", "sent", "x-empty", "sent")
+	if a.Host != "other.test" {
+		t.Errorf("request: host is %q", a.Host)
+	}
+	for name, want := range map[string][]string{"X-Set": {"100% %B%"}, "X-Empty": {""}} {
+		if have := a.Header[name]; !slices.Equal(have, want) {
+			t.Errorf("request: %s is %q, want %q", name, have, want)
+		}
+	}
+	if have := got.Header.Get("x-app"); have != "50%, 200" {
+		t.Errorf("response: x-app is %q", have)
+	}
+	r.apply(t, rule("{path: {type: PathPrefix, value: /}}", "{filters: [{type: RequestHeaderModifier, requestHeaderModifier: {remove: [host]}}]}"))
+	if a, _ = r.ask(t, "GET", "/"); a.Host == "other.test" || a.Host == "" {
+		t.Errorf("a host that is removed is %q, want what was sent", a.Host)
+	}
 }
 
 func (r *router) redirects(t *testing.T) {

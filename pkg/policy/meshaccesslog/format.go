@@ -63,7 +63,7 @@ func (l line) replacer(quote func(string) string) *strings.Replacer {
 }
 
 func (l line) fill(format string) string {
-	out, _ := literal(l.replacer(func(s string) string { return s }).Replace(format))
+	out, _ := policy.Literal(l.replacer(func(s string) string { return s }).Replace(format))
 	return out
 }
 
@@ -155,7 +155,7 @@ func (b *TCPBackend) dialed() string {
 func (o *OTelLog) log(l line, http bool) ir.AccessLog {
 	x := &ir.OTLPLog{Cluster: clusterName(o.Collector), Body: encode(l.fill((*Format)(nil).text(http)))}
 	if o.Body != nil {
-		body, _ := literal(l.replacer(inQuotes).Replace(string(*o.Body)))
+		body, _ := policy.Literal(l.replacer(inQuotes).Replace(string(*o.Body)))
 		x.Body = []byte(body)
 	}
 	for _, a := range o.Attributes {

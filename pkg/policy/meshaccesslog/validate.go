@@ -114,7 +114,7 @@ func (f *Format) validate(errs *resource.FieldErrors, p string) {
 func warnings(s *Spec) []string {
 	var out []string
 	look := func(path, format string) {
-		if _, strange := literal(line{}.replacer(func(s string) string { return s }).Replace(format)); strange == "%" {
+		if _, strange := policy.Literal(line{}.replacer(func(s string) string { return s }).Replace(format)); strange == "%" {
 			out = append(out, fmt.Sprintf("%s: a %% that begins no command operator is logged as it is; write %%%% for it", path))
 		} else if strange != "" {
 			out = append(out, fmt.Sprintf("%s: %s is no command operator of Envoy 1.40, or lacks parameters, and is logged as it is", path, strange))

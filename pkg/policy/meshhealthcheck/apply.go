@@ -97,7 +97,10 @@ func text(s *string) string {
 }
 
 func (x *HTTP) check(protocol string) *ir.HTTPHealthCheck {
-	out := &ir.HTTPHealthCheck{Path: "/", HTTP2: protocol == ir.HTTP2, Headers: x.RequestHeadersToAdd.Ops()}
+	out := &ir.HTTPHealthCheck{
+		Path: "/", HTTP2: protocol == ir.HTTP2,
+		Host: x.RequestHeadersToAdd.Host(), Headers: x.RequestHeadersToAdd.Ops(),
+	}
 	if x.Path != nil {
 		out.Path = *x.Path
 	}

@@ -111,6 +111,9 @@ func (f Filter) apply(route *ir.Route, forward *ir.Forward, rule *Rule, h half, 
 	switch {
 	case f.Type == RequestHeaderModifier && f.RequestHeaderModifier != nil:
 		f.RequestHeaderModifier.apply(&route.RequestHeaders)
+		if host := f.RequestHeaderModifier.host(); host != "" && forward.HostRewrite == "" {
+			forward.HostRewrite, forward.AutoHostRewrite = host, false
+		}
 	case f.Type == ResponseHeaderModifier && f.ResponseHeaderModifier != nil:
 		f.ResponseHeaderModifier.apply(&route.ResponseHeaders)
 	case f.Type == RequestRedirect && f.RequestRedirect != nil:
@@ -141,13 +144,19 @@ func (f Filter) apply(route *ir.Route, forward *ir.Forward, rule *Rule, h half, 
 }
 
 func (m *HeaderModifier) apply(ops *ir.HeaderOps) {
-	for _, h := range m.Set {
-		ops.Set = append(ops.Set, ir.Header{Name: string(h.Name), Value: h.Value})
+	more := (&policy.HeaderAdditions{Set: m.Set, Add: m.Add}).Ops()
+	ops.Set = append(ops.Set, more.Set...)
+	ops.Add = append(ops.Add, more.Add...)
+	for _, name := range m.Remove {
+		if name != policy.Host {
+			ops.Remove = append(ops.Remove, name)
+		}
 	}
-	for _, h := range m.Add {
-		ops.Add = append(ops.Add, ir.Header{Name: string(h.Name), Value: h.Value})
-	}
-	ops.Remove = append(ops.Remove, m.Remove...)
+}
+
+// host is the value given to the header of that name, which routes rewrite.
+func (m *HeaderModifier) host() string {
+	return (&policy.HeaderAdditions{Set: m.Set, Add: m.Add}).Host()
 }
 
 func (r *PathRewrite) apply(h half) *ir.PathRewrite {

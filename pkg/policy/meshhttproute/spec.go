@@ -131,15 +131,9 @@ type Filter struct {
 
 // HeaderModifier sets, adds and removes headers.
 type HeaderModifier struct {
-	Set    []Header `json:"set,omitempty" schema:"maxItems=16"`
-	Add    []Header `json:"add,omitempty" schema:"maxItems=16"`
-	Remove []string `json:"remove,omitempty" schema:"maxItems=16"`
-}
-
-// Header is a name and its value.
-type Header struct {
-	Name  HeaderName `json:"name"`
-	Value string     `json:"value"`
+	Set    []policy.Header `json:"set,omitempty" schema:"maxItems=16"`
+	Add    []policy.Header `json:"add,omitempty" schema:"maxItems=16"`
+	Remove []string        `json:"remove,omitempty" schema:"maxItems=16"`
 }
 
 // Redirect answers with another location.

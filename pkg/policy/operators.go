@@ -1,4 +1,4 @@
-package meshaccesslog
+package policy
 
 import (
 	"encoding/json"
@@ -128,10 +128,10 @@ func known(format string) (length int, ok bool) {
 	return len(m[0]), ok
 }
 
-// literal doubles the percent signs that begin nothing that Envoy knows: a
+// Literal doubles the percent signs that begin nothing that Envoy knows: a
 // format in which one stands alone would be refused, with all that is beside it.
 // strange is the first of what was taken for text.
-func literal(format string) (out, strange string) {
+func Literal(format string) (out, strange string) {
 	var b strings.Builder
 	for format != "" {
 		at := strings.IndexByte(format, '%')

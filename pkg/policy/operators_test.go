@@ -1,4 +1,4 @@
-package meshaccesslog
+package policy
 
 import (
 	"strings"
@@ -33,7 +33,7 @@ func TestLiteral(t *testing.T) {
 		"%REQUESTED_SERVER_NAME%":    "%REQUESTED_SERVER_NAME%",
 		"%KUMA_MESH% %KUMA_UNKNOWN%": "%%KUMA_MESH%% %%KUMA_UNKNOWN%%",
 	} {
-		if got, strange := literal(in); got != want || (strange == "") != (in == want) {
+		if got, strange := Literal(in); got != want || (strange == "") != (in == want) {
 			t.Errorf("%s becomes %s, want %s; strange is %q", in, got, want, strange)
 		}
 	}
@@ -71,5 +71,6 @@ func TestOperatorsOfEnvoy(t *testing.T) {
 			Routes: []*ir.RouteConfig{{Name: "l", VirtualHost: "l"}},
 		}}
 	}
-	envoytest.Validate(t, entry(line{}.fill(format)))
+	text, _ := Literal(format)
+	envoytest.Validate(t, entry(text))
 }
