@@ -179,28 +179,40 @@ func draining(o *resource.Object) []Condition {
 	return out
 }
 
-// rejectedByProxy is one condition however much a proxy refuses.
+// rejectedByProxy is one condition for all that a proxy refuses because of the same
+// policies, so that each policy that makes proxies refuse something is announced.
 func rejectedByProxy(s *view.Snapshot, o *resource.Object) []Condition {
 	i, ok := o.Spec.(*mesh_proto.DataplaneInsight)
 	if !ok {
 		return nil
 	}
-	list := kind.RejectionsOf(i)
-	if len(list) == 0 {
-		return nil
+	var causes []string // in the order in which they appear
+	refused := map[string][]kind.Rejection{}
+	for _, r := range kind.RejectionsOf(i) {
+		cause := strings.Join(r.Policies, ",")
+		if refused[cause] == nil {
+			causes = append(causes, cause)
+		}
+		refused[cause] = append(refused[cause], r)
 	}
-	c := Condition{
-		Key: "rejected/" + o.Mesh + "/" + o.Name, Event: kind.EventConfigRejected, Mesh: o.Mesh, Zone: o.Zone(),
-		Message: fmt.Sprintf("the proxy %s of mesh %s refuses %s %s: %s", o.DisplayName(), o.Mesh, list[0].Type, list[0].Resource, list[0].Error),
-		Details: map[string]string{"dataplane": o.DisplayName(), "rejected": fmt.Sprint(len(list))},
+	var out []Condition
+	for _, cause := range causes {
+		list := refused[cause]
+		c := Condition{
+			Key: "rejected/" + o.Mesh + "/" + o.Name, Event: kind.EventConfigRejected, Mesh: o.Mesh, Zone: o.Zone(),
+			Message: fmt.Sprintf("the proxy %s of mesh %s refuses %s %s: %s", o.DisplayName(), o.Mesh, list[0].Type, list[0].Resource, list[0].Error),
+			Details: map[string]string{"dataplane": o.DisplayName(), "rejected": fmt.Sprint(len(list))},
+		}
+		if dp := s.Get(resource.ID{Type: kind.Dataplane, Mesh: o.Mesh, Name: o.Name}); dp != nil {
+			c.Details["resource"] = dp.KRI().String()
+		}
+		if cause != "" {
+			c.Key += "/" + cause
+			c.Details["policies"] = cause
+		}
+		out = append(out, c)
 	}
-	if dp := s.Get(resource.ID{Type: kind.Dataplane, Mesh: o.Mesh, Name: o.Name}); dp != nil {
-		c.Details["resource"] = dp.KRI().String()
-	}
-	if len(list[0].Policies) > 0 {
-		c.Details["policies"] = strings.Join(list[0].Policies, ",")
-	}
-	return []Condition{c}
+	return out
 }
 
 // rejectedByZone is one condition however much a zone, or the global of what it

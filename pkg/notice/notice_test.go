@@ -199,6 +199,18 @@ func TestRejections(t *testing.T) {
 		p.want("more of it")
 		proxy()
 		p.want("mended", "ConfigRecovered rejected/m/dp")
+
+		// What another policy does is another event, while the first goes on.
+		a := kind.Rejection{Type: "cds", Resource: "x", Error: "no", Policies: []string{"kri_mpp_m___a_"}}
+		b := kind.Rejection{Type: "rds", Resource: "y", Error: "no", Policies: []string{"kri_mpp_m___b_"}}
+		proxy(a)
+		p.want("refused because of a", "ConfigRejected rejected/m/dp/kri_mpp_m___a_")
+		proxy(a, b)
+		p.want("because of b, too", "ConfigRejected rejected/m/dp/kri_mpp_m___b_")
+		proxy(b)
+		p.want("a is mended", "ConfigRecovered rejected/m/dp/kri_mpp_m___a_")
+		proxy()
+		p.want("b is mended", "ConfigRecovered rejected/m/dp/kri_mpp_m___b_")
 		i := &system_proto.ZoneInsight{Sync: &system_proto.ZoneSync{GlobalToZone: &system_proto.SyncDirection{
 			Kinds: map[string]*system_proto.SyncKind{"Mesh": {Rejected: []*system_proto.SyncRejection{{Name: "m", Reason: "no"}}}},
 		}}}
