@@ -20,6 +20,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/atoll-mesh/atoll/test/ports"
 )
 
 // envoyBinary finds the real Envoy.
@@ -44,12 +46,11 @@ func envoyBinary(t *testing.T) string {
 // freePort returns a port that was free a moment ago.
 func freePort(t *testing.T, host string) uint32 {
 	t.Helper()
-	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	list, err := ports.Free(host, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return uint32(l.Addr().(*net.TCPAddr).Port)
+	return uint32(list[0])
 }
 
 // controlPlane answers bootstrap requests with a static Envoy that has one

@@ -19,6 +19,7 @@ import (
 
 	"github.com/atoll-mesh/atoll/pkg/envoy/envoytest"
 	"github.com/atoll-mesh/atoll/pkg/xds"
+	"github.com/atoll-mesh/atoll/test/ports"
 )
 
 // TestTraffic sends HTTP of both versions and plain TCP through two real Envoys,
@@ -349,15 +350,11 @@ func checkUpgrade(t *testing.T, port int) {
 }
 
 // freePorts returns ports that nobody listened on a moment ago.
-func freePorts(t *testing.T, host string, n int) (ports []int) {
+func freePorts(t *testing.T, host string, n int) []int {
 	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", host+":0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-		defer func() { _ = l.Close() }()
+	list, err := ports.Free(host, n)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return ports
+	return list
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/store"
 	"github.com/atoll-mesh/atoll/pkg/store/memory"
 	"github.com/atoll-mesh/atoll/pkg/view"
+	"github.com/atoll-mesh/atoll/test/ports"
 )
 
 // live is a zone with a network: one run of a control plane on a store.
@@ -106,12 +107,11 @@ func (l *live) until(what string, met func() bool) {
 
 func port32(t *testing.T, address string) uint32 {
 	t.Helper()
-	l, err := net.Listen("tcp", address+":0")
+	list, err := ports.Free(address, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return uint32(l.Addr().(*net.TCPAddr).Port)
+	return uint32(list[0])
 }
 
 // TestEnvoyThroughTheLifeOfItsControlPlane runs an agent with a real Envoy, whose
@@ -185,7 +185,7 @@ func TestEnvoyThroughTheLifeOfItsControlPlane(t *testing.T) {
 		if err == nil {
 			break
 		}
-		if time.Since(begun) > 5*time.Second {
+		if time.Since(begun) > 20*time.Second {
 			t.Fatal(err)
 		}
 	}

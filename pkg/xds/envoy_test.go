@@ -29,6 +29,7 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/delta"
 	"github.com/atoll-mesh/atoll/pkg/envoy/envoytest"
 	"github.com/atoll-mesh/atoll/pkg/xds"
+	"github.com/atoll-mesh/atoll/test/ports"
 )
 
 // mesh is the one proxy of a test: Handler, Session and the record of reports.
@@ -202,12 +203,11 @@ func load(t *testing.T, c xds.Changes, name, version string, port int) {
 // freePort returns one that nobody listens on.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	list, err := ports.Free("127.0.0.1", 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return list[0]
 }
 
 func backend(t *testing.T) int {

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -96,20 +95,6 @@ func (c *Cluster) Address() string {
 	defer c.mu.Unlock()
 	c.host++
 	return fmt.Sprintf("%s.%d", c.subnet, c.host)
-}
-
-// Ports returns free TCP ports of 127.0.0.1.
-func Ports(n int) ([]int, error) {
-	ports := make([]int, n)
-	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer l.Close() // all at the end, so that none comes twice
-		ports[i] = l.Addr().(*net.TCPAddr).Port
-	}
-	return ports, nil
 }
 
 // Repository returns the root of this source tree: the nearest folder upwards

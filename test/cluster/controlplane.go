@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/atoll-mesh/atoll/test/ports"
 )
 
 // readyTime bounds the start of a control plane.
@@ -82,14 +84,14 @@ func (c *Cluster) Zone(ctx context.Context, name string, env ...string) (*Contro
 }
 
 func (c *Cluster) controlPlane(ctx context.Context, name, zone string, env []string) (*ControlPlane, error) {
-	ports, err := Ports(6)
+	port, err := ports.Free("127.0.0.1", 6)
 	if err != nil {
 		return nil, err
 	}
 	cp := &ControlPlane{
-		Zone: zone, WorkDir: filepath.Join(c.Dir, name), DPPort: ports[1], KDSPort: ports[2], MADSPort: ports[5],
-		API:   API{URL: fmt.Sprintf("http://127.0.0.1:%d", ports[0])},
-		ready: fmt.Sprintf("http://127.0.0.1:%d/ready", ports[3]),
+		Zone: zone, WorkDir: filepath.Join(c.Dir, name), DPPort: port[1], KDSPort: port[2], MADSPort: port[5],
+		API:   API{URL: fmt.Sprintf("http://127.0.0.1:%d", port[0])},
+		ready: fmt.Sprintf("http://127.0.0.1:%d/ready", port[3]),
 	}
 	if err := os.MkdirAll(cp.WorkDir, 0o755); err != nil {
 		return nil, err
@@ -97,13 +99,13 @@ func (c *Cluster) controlPlane(ctx context.Context, name, zone string, env []str
 	cp.Process = c.Process(name, append([]string{
 		"ATOLL_GENERAL_WORK_DIR=" + cp.WorkDir,
 		"ATOLL_API_SERVER_HTTP_INTERFACE=127.0.0.1",
-		fmt.Sprintf("ATOLL_API_SERVER_HTTP_PORT=%d", ports[0]),
+		fmt.Sprintf("ATOLL_API_SERVER_HTTP_PORT=%d", port[0]),
 		"ATOLL_API_SERVER_HTTPS_ENABLED=false",
-		fmt.Sprintf("ATOLL_DP_SERVER_PORT=%d", ports[1]),
-		fmt.Sprintf("ATOLL_MULTIZONE_GLOBAL_KDS_GRPC_PORT=%d", ports[2]),
-		fmt.Sprintf("ATOLL_DIAGNOSTICS_SERVER_PORT=%d", ports[3]),
-		fmt.Sprintf("ATOLL_INTER_CP_SERVER_PORT=%d", ports[4]),
-		fmt.Sprintf("ATOLL_MONITORING_ASSIGNMENT_SERVER_PORT=%d", ports[5]),
+		fmt.Sprintf("ATOLL_DP_SERVER_PORT=%d", port[1]),
+		fmt.Sprintf("ATOLL_MULTIZONE_GLOBAL_KDS_GRPC_PORT=%d", port[2]),
+		fmt.Sprintf("ATOLL_DIAGNOSTICS_SERVER_PORT=%d", port[3]),
+		fmt.Sprintf("ATOLL_INTER_CP_SERVER_PORT=%d", port[4]),
+		fmt.Sprintf("ATOLL_MONITORING_ASSIGNMENT_SERVER_PORT=%d", port[5]),
 	}, env...), filepath.Join(c.Bin, "atoll-cp"), "run")
 	return cp, cp.Start(ctx)
 }

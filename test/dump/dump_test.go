@@ -23,6 +23,7 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/config"
 	"github.com/atoll-mesh/atoll/pkg/cp"
 	"github.com/atoll-mesh/atoll/test/cluster"
+	"github.com/atoll-mesh/atoll/test/ports"
 )
 
 const patience = 90 * time.Second
@@ -128,16 +129,16 @@ func forms(value []byte) []string {
 // start runs a control plane in a folder, with nothing but ports set.
 func start(t *testing.T, dir string) (api string, stop func()) {
 	t.Helper()
-	ports, err := cluster.Ports(4)
+	port, err := ports.Free("127.0.0.1", 4)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cfg, _, err := config.Load("", []string{
 		"ATOLL_GENERAL_WORK_DIR=" + dir,
-		"ATOLL_API_SERVER_HTTP_INTERFACE=127.0.0.1", fmt.Sprintf("ATOLL_API_SERVER_HTTP_PORT=%d", ports[0]),
+		"ATOLL_API_SERVER_HTTP_INTERFACE=127.0.0.1", fmt.Sprintf("ATOLL_API_SERVER_HTTP_PORT=%d", port[0]),
 		"ATOLL_API_SERVER_HTTPS_ENABLED=false",
-		fmt.Sprintf("ATOLL_DP_SERVER_PORT=%d", ports[1]), fmt.Sprintf("ATOLL_DIAGNOSTICS_SERVER_PORT=%d", ports[2]),
-		fmt.Sprintf("ATOLL_MONITORING_ASSIGNMENT_SERVER_PORT=%d", ports[3]),
+		fmt.Sprintf("ATOLL_DP_SERVER_PORT=%d", port[1]), fmt.Sprintf("ATOLL_DIAGNOSTICS_SERVER_PORT=%d", port[2]),
+		fmt.Sprintf("ATOLL_MONITORING_ASSIGNMENT_SERVER_PORT=%d", port[3]),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -167,7 +168,7 @@ func start(t *testing.T, dir string) (api string, stop func()) {
 			return err
 		default:
 		}
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/ready", ports[2]), nil)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/ready", port[2]), nil)
 		if err != nil {
 			return err
 		}
@@ -184,7 +185,7 @@ func start(t *testing.T, dir string) (api string, stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return fmt.Sprintf("http://127.0.0.1:%d", ports[0]), stop
+	return fmt.Sprintf("http://127.0.0.1:%d", port[0]), stop
 }
 
 func get(t *testing.T, url string) []byte {

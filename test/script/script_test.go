@@ -23,6 +23,7 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/config"
 	"github.com/atoll-mesh/atoll/pkg/cp"
 	"github.com/atoll-mesh/atoll/test/cluster"
+	"github.com/atoll-mesh/atoll/test/ports"
 )
 
 // program builds atollctl, without the race detector: starting it is most of what
@@ -71,21 +72,21 @@ func TestScripts(t *testing.T) {
 const startTime = 30 * time.Second
 
 // settings of a zone of its own whose ports are free ones.
-func settings(dir string, ports []int) []string {
+func settings(dir string, port []int) []string {
 	return []string{
 		"ATOLL_MODE=zone", "ATOLL_STORE_TYPE=memory", "ATOLL_GENERAL_WORK_DIR=" + dir,
 		"ATOLL_API_SERVER_HTTP_INTERFACE=127.0.0.1", "ATOLL_API_SERVER_HTTPS_ENABLED=false",
-		fmt.Sprintf("ATOLL_API_SERVER_HTTP_PORT=%d", ports[0]),
-		fmt.Sprintf("ATOLL_DP_SERVER_PORT=%d", ports[1]),
-		fmt.Sprintf("ATOLL_DIAGNOSTICS_SERVER_PORT=%d", ports[2]),
-		fmt.Sprintf("ATOLL_INTER_CP_SERVER_PORT=%d", ports[3]),
+		fmt.Sprintf("ATOLL_API_SERVER_HTTP_PORT=%d", port[0]),
+		fmt.Sprintf("ATOLL_DP_SERVER_PORT=%d", port[1]),
+		fmt.Sprintf("ATOLL_DIAGNOSTICS_SERVER_PORT=%d", port[2]),
+		fmt.Sprintf("ATOLL_INTER_CP_SERVER_PORT=%d", port[3]),
 		"ATOLL_MONITORING_ASSIGNMENT_SERVER_ENABLED=false",
 	}
 }
 
 // controlPlane runs one inside this process until stop is called.
 func controlPlane(workDir string) (url string, stop func(), err error) {
-	ports, err := cluster.Ports(4)
+	port, err := ports.Free("127.0.0.1", 4)
 	if err != nil {
 		return "", nil, err
 	}
@@ -93,7 +94,7 @@ func controlPlane(workDir string) (url string, stop func(), err error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return "", nil, err
 	}
-	env := settings(dir, ports)
+	env := settings(dir, port)
 	if more, err := os.ReadFile(filepath.Join(workDir, "settings")); err == nil {
 		env = append(env, strings.Fields(string(more))...)
 	}
@@ -110,7 +111,7 @@ func controlPlane(workDir string) (url string, stop func(), err error) {
 	stop = func() { end(); <-ended }
 	wait, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
-	ready := fmt.Sprintf("http://127.0.0.1:%d/ready", ports[2])
+	ready := fmt.Sprintf("http://127.0.0.1:%d/ready", port[2])
 	err = cluster.Until(wait, "the control plane is not ready", func(ctx context.Context) error {
 		select {
 		case err := <-ended:
@@ -134,7 +135,7 @@ func controlPlane(workDir string) (url string, stop func(), err error) {
 		}
 		return nil
 	})
-	return fmt.Sprintf("http://127.0.0.1:%d", ports[0]), stop, err
+	return fmt.Sprintf("http://127.0.0.1:%d", port[0]), stop, err
 }
 
 func code(ts *testscript.TestScript, _ bool, args []string) {

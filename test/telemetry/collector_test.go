@@ -20,7 +20,7 @@ type collector struct {
 
 func startCollector(t *testing.T, w *world, name string) *collector {
 	t.Helper()
-	p := ports(t, 2)
+	p := free(t, 2)
 	c := &collector{t: t, dir: t.TempDir(), grpc: p[0], http: p[1], seen: map[string]int{}}
 	config := filepath.Join(c.dir, "config.yaml")
 	must(t, os.WriteFile(config, fmt.Appendf(nil, `receivers:

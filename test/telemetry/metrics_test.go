@@ -65,7 +65,7 @@ func startPrometheus(t *testing.T, w *world) *prometheus {
 	}
 	config := filepath.Join(dir, "prometheus.yml")
 	must(t, os.WriteFile(config, []byte("global: {scrape_interval: 700ms, scrape_timeout: 700ms}\nscrape_configs:"+jobs), 0o600))
-	p := &prometheus{t: t, url: fmt.Sprintf("http://127.0.0.1:%d", ports(t, 1)[0])}
+	p := &prometheus{t: t, url: fmt.Sprintf("http://127.0.0.1:%d", free(t, 1)[0])}
 	must(t, w.Process("prometheus", nil, binary, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"),
 		"--web.listen-address="+p.url[len("http://"):]).Start())
 	return p

@@ -20,6 +20,7 @@ import (
 
 	"github.com/atoll-mesh/atoll/test/cluster"
 	"github.com/atoll-mesh/atoll/test/cluster/clustertest"
+	"github.com/atoll-mesh/atoll/test/ports"
 )
 
 const (
@@ -270,9 +271,9 @@ func tool(t *testing.T, variable, name string) string {
 	return p
 }
 
-func ports(t *testing.T, n int) []int {
+func free(t *testing.T, n int) []int {
 	t.Helper()
-	list, err := cluster.Ports(n)
+	list, err := ports.Free("127.0.0.1", n)
 	must(t, err)
 	return list
 }

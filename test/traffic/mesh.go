@@ -9,11 +9,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,6 +29,7 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/view"
 	"github.com/atoll-mesh/atoll/pkg/xds"
 	"github.com/atoll-mesh/atoll/test/fields"
+	"github.com/atoll-mesh/atoll/test/ports"
 )
 
 // Applied notes which fields of policies the tests of this package set.
@@ -328,24 +327,12 @@ func (m *Mesh) Listening(t testing.TB, port int) {
 	}
 }
 
-// nextPort is where freePort goes on. It is below those that the kernel gives to
-// outgoing connections, which may take one meanwhile, and somewhere else in each
-// process.
-var nextPort atomic.Int64
-
-var firstPort = rand.IntN(22_000)
-
 // freePort returns a port that nobody listened on a moment ago, each once.
 func freePort(t testing.TB) int {
 	t.Helper()
-	for range 1000 {
-		port := 10_000 + (firstPort+int(nextPort.Add(1)))%22_000
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err == nil {
-			_ = l.Close()
-			return port
-		}
+	list, err := ports.Free("127.0.0.1", 1)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no port of this host is free")
-	return 0
+	return list[0]
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -17,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/atoll-mesh/atoll/test/ports"
 )
 
 // controlPlane is a control plane under load: a process of its own, so that its
@@ -38,27 +39,27 @@ func startControlPlane(ctx context.Context, env map[string]string) (*controlPlan
 	if err != nil {
 		return nil, err
 	}
-	ports, err := freePorts(5)
+	port, err := ports.Free("127.0.0.1", 5)
 	if err != nil {
 		return nil, err
 	}
 	cp := &controlPlane{
 		dir:  dir,
-		api:  fmt.Sprintf("http://127.0.0.1:%d", ports[0]),
-		dp:   fmt.Sprintf("127.0.0.1:%d", ports[2]),
-		kds:  fmt.Sprintf("127.0.0.1:%d", ports[3]),
-		diag: fmt.Sprintf("http://127.0.0.1:%d", ports[4]),
+		api:  fmt.Sprintf("http://127.0.0.1:%d", port[0]),
+		dp:   fmt.Sprintf("127.0.0.1:%d", port[2]),
+		kds:  fmt.Sprintf("127.0.0.1:%d", port[3]),
+		diag: fmt.Sprintf("http://127.0.0.1:%d", port[4]),
 	}
 	settings := map[string]string{
 		"GENERAL_WORK_DIR":                  dir,
 		"LOG_LEVEL":                         "warn",
-		"API_SERVER_HTTP_PORT":              strconv.Itoa(ports[0]),
+		"API_SERVER_HTTP_PORT":              strconv.Itoa(port[0]),
 		"API_SERVER_HTTP_INTERFACE":         "127.0.0.1",
-		"API_SERVER_HTTPS_PORT":             strconv.Itoa(ports[1]),
+		"API_SERVER_HTTPS_PORT":             strconv.Itoa(port[1]),
 		"API_SERVER_HTTPS_INTERFACE":        "127.0.0.1",
-		"DP_SERVER_PORT":                    strconv.Itoa(ports[2]),
-		"MULTIZONE_GLOBAL_KDS_GRPC_PORT":    strconv.Itoa(ports[3]),
-		"DIAGNOSTICS_SERVER_PORT":           strconv.Itoa(ports[4]),
+		"DP_SERVER_PORT":                    strconv.Itoa(port[2]),
+		"MULTIZONE_GLOBAL_KDS_GRPC_PORT":    strconv.Itoa(port[3]),
+		"DIAGNOSTICS_SERVER_PORT":           strconv.Itoa(port[4]),
 		"DIAGNOSTICS_DEBUG_ENDPOINTS":       "true",
 		"STORE_TYPE":                        "sqlite",
 		"DP_SERVER_AUTHN_DP_PROXY_TYPE":     "none",
@@ -270,19 +271,6 @@ func (cp *controlPlane) put(ctx context.Context, path string, body any) error {
 		return fmt.Errorf("PUT %s: %s: %s", path, resp.Status, answer)
 	}
 	return nil
-}
-
-func freePorts(n int) ([]int, error) {
-	var ports []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports, nil
 }
 
 var selfPID = os.Getpid()

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/atoll-mesh/atoll/test/cluster"
+	"github.com/atoll-mesh/atoll/test/ports"
 	"github.com/atoll-mesh/atoll/tools/pgtemp"
 )
 
@@ -193,17 +194,17 @@ func (d *demo) startBackend(ctx context.Context, z *zone, i int) error {
 	if err != nil {
 		return err
 	}
-	ports, err := cluster.Ports(1)
+	port, err := ports.Free("127.0.0.1", 1)
 	if err != nil {
 		return err
 	}
 	name := fmt.Sprintf("backend-%d", i+1)
-	z.apps[i] = d.c.Process(z.Name+"-"+name+"-app", nil, self, "app", z.Name, fmt.Sprint(ports[0]))
+	z.apps[i] = d.c.Process(z.Name+"-"+name+"-app", nil, self, "app", z.Name, fmt.Sprint(port[0]))
 	if err := z.apps[i].Start(); err != nil {
 		return err
 	}
 	z.backends[i], err = d.c.Proxy(ctx, z.ControlPlane, d.global, cluster.ProxySpec{
-		Mesh: mesh, Name: name, Labels: map[string]string{"kuma.io/workload": "backend"}, AppPort: ports[0],
+		Mesh: mesh, Name: name, Labels: map[string]string{"kuma.io/workload": "backend"}, AppPort: port[0],
 	})
 	return err
 }

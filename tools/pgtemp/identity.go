@@ -3,8 +3,6 @@ package pgtemp
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/user"
 	"strconv"
@@ -49,17 +47,4 @@ func (i *identity) own(path string) error {
 		return fmt.Errorf("give %s to user %s: %w", path, i.name, err)
 	}
 	return nil
-}
-
-// freePort looks below the ports that outgoing connections get, so that the port
-// is still free when the server starts again after a stop.
-func freePort() (int, error) {
-	for range 100 {
-		port := 20000 + rand.N(12000)
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if err == nil {
-			return port, l.Close()
-		}
-	}
-	return 0, errors.New("found no free port between 20000 and 32000")
 }

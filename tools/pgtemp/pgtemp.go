@@ -18,6 +18,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/atoll-mesh/atoll/test/ports"
 )
 
 // Options may be zero.
@@ -70,10 +72,11 @@ func (s *Server) create(ctx context.Context, opts Options) error {
 		return err
 	}
 	for attempt := 0; ; attempt++ {
-		var err error
-		if s.port, err = freePort(); err != nil {
+		free, err := ports.Free("127.0.0.1", 1)
+		if err != nil {
 			return err
 		}
+		s.port = free[0]
 		if err = s.configure(opts.Settings); err != nil {
 			return err
 		}
