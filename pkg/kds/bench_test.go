@@ -54,7 +54,7 @@ func TestFanOut(t *testing.T) {
 	}
 	wait := func(n int) time.Time {
 		t.Helper()
-		deadline := time.After(10 * time.Second)
+		deadline := time.After(patience)
 		for range n {
 			select {
 			case <-arrived:

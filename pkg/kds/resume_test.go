@@ -308,7 +308,7 @@ func TestDriftIsRepaired(t *testing.T) {
 // untilInStep waits until both sides say that nothing is missing.
 func untilInStep(t *testing.T, g *Global, z *Zone, name string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for !inStep(g.Status(name)) || !inStep(z.Status(name)) {
 		if sleep(ctx, time.Millisecond) != nil {

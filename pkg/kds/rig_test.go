@@ -160,10 +160,14 @@ func (s *site) secret(mesh, name string, data []byte) {
 	s.write(s.id(typ, mesh, name), &systemv1.Secret{Data: wrapperspb.Bytes(data)}, nil)
 }
 
+// patience bounds waits for what comes in milliseconds, on a machine that does
+// much else.
+const patience = 30 * time.Second
+
 // until waits for snapshots until one satisfies ok.
 func (s *site) until(what string, ok func(*view.Snapshot) bool) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	sub := s.view.Subscribe()
 	defer sub.Close()

@@ -28,7 +28,7 @@ import (
 // eventually waits for a condition that no view tells about.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for !ok() {
 		if sleep(ctx, time.Millisecond) != nil {
