@@ -14,10 +14,35 @@ import (
 type wayStep struct {
 	Name, State, Text, Remedy string
 	Details                   []string
-	Policies                  []struct {
-		Kind, Policy, Field string
-		Value               any
+	Policies                  []wayField
+}
+
+// wayField is a field of a policy that has a part in a step.
+type wayField struct {
+	Kind, Policy, Field string
+	Value               any
+}
+
+// fieldsByPolicy is a line for each policy, so that what is broken stays in sight.
+func fieldsByPolicy(fields []wayField) ([]string, error) {
+	var order []string
+	lines := map[string]string{}
+	for _, f := range fields {
+		value, err := json.Marshal(f.Value)
+		if err != nil {
+			return nil, err
+		}
+		from := f.Kind + " " + orDash(f.Policy)
+		if _, known := lines[from]; !known {
+			order = append(order, from)
+			lines[from] = from + ":"
+		}
+		lines[from] += fmt.Sprintf(" %s=%s", f.Field, value)
 	}
+	for i, from := range order {
+		order[i] = lines[from]
+	}
+	return order, nil
 }
 
 // explainWay shows what happens between a proxy and what it calls.
@@ -53,6 +78,11 @@ func (a *app) explainWay(cmd *cobra.Command, from, to string) error {
 		err = a.printWay(report.Steps)
 	}
 	if err == nil && !report.OK {
+		for _, s := range report.Steps {
+			if s.State == "broken" {
+				return failWith(exitFailed, "the way is broken at step %q: %s", report.Broken, s.Text)
+			}
+		}
 		return failWith(exitFailed, "the way is broken at step %q", report.Broken)
 	}
 	return err
@@ -65,12 +95,12 @@ func (a *app) printWay(steps []wayStep) error {
 		for _, d := range s.Details {
 			rows = append(rows, []string{"", "", "  " + d})
 		}
-		for _, p := range s.Policies {
-			value, err := json.Marshal(p.Value)
-			if err != nil {
-				return err
-			}
-			rows = append(rows, []string{"", "", fmt.Sprintf("  %s: %s = %s, from %s", p.Kind, p.Field, value, orDash(p.Policy))})
+		fields, err := fieldsByPolicy(s.Policies)
+		if err != nil {
+			return err
+		}
+		for _, line := range fields {
+			rows = append(rows, []string{"", "", "  " + line})
 		}
 		if s.Remedy != "" {
 			rows = append(rows, []string{"", "", "→ " + s.Remedy})

@@ -88,6 +88,8 @@ type walk struct {
 	dest   *topology.Destination
 	port   topology.Port
 	name   string // of the listener and the cluster of the destination
+
+	refusals []refusal // of servers
 }
 
 // Explain answers a question from a snapshot.

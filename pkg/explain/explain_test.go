@@ -180,6 +180,9 @@ func TestBreaks(t *testing.T) {
 			}
 		}
 	}
+	passes := func(conf string) func(world) {
+		return func(w world) { w["passthrough"] = "type: MeshPassthrough\nname: p\nspec: {default: {" + conf + "}}" }
+	}
 	for name, c := range map[string]struct {
 		change     func(world)
 		from, to   string
@@ -213,6 +216,17 @@ func TestBreaks(t *testing.T) {
 		"not allowed":             {change: without("allow"), broken: "permission", remedy: "MeshTrafficPermission"},
 		"denied":                  {change: replace("allow", "allow: [", "deny: [{spiffeID: {type: Exact, value: \"spiffe://default.east.mesh.local/workload/web\"}}], allow: ["), broken: "permission", remedy: "MeshTrafficPermission"},
 		"refused":                 {rejections: []kind.Rejection{{Type: "rds", Resource: "kri_msvc_default_east__backend_main", Error: "no", Policies: []string{"kri_mt_default_east__all_"}}}, broken: "rejection", remedy: "policies"},
+		"refused by the server":   {rejections: []kind.Rejection{{Type: "lds", Resource: "self_inbound_dp_main", Error: "no", Policies: []string{"kri_mt_default_east__all_"}}}, broken: "rejection", remedy: "named here"},
+		"outside":                 {to: "example.com:443", step: "passthrough", state: OK},
+		"outside, nothing passes": {change: passes("passthroughMode: None"), to: "example.com:443", broken: "passthrough", remedy: "appendMatch"},
+		"outside, not listed":     {change: passes("appendMatch: [{type: Domain, value: \"*.example.com\", port: 443, protocol: tls}]"), to: "example.org:443", broken: "passthrough", remedy: "add example.org:443"},
+		"outside, other port":     {change: passes("appendMatch: [{type: Domain, value: \"*.example.com\", port: 443, protocol: tls}]"), to: "www.example.com:80", broken: "passthrough", remedy: "appendMatch"},
+		"outside, listed":         {change: passes("appendMatch: [{type: Domain, value: \"*.example.com\", port: 443, protocol: tls}]"), to: "www.example.com:443", step: "passthrough", state: OK},
+		"outside, range listed":   {change: passes("appendMatch: [{type: CIDR, value: 198.51.100.0/24}]"), to: "198.51.100.7:53", step: "passthrough", state: OK},
+		"outside, other address":  {change: passes("appendMatch: [{type: IP, value: 198.51.100.6}]"), to: "198.51.100.7:53", broken: "passthrough", remedy: "appendMatch"},
+		"outside, perhaps":        {change: passes("appendMatch: [{type: IP, value: 198.51.100.6}]"), to: "example.com", step: "passthrough", state: Unknown},
+		"outside, not redirected": {change: replace("web", ", transparentProxying: {redirectPortInbound: 15006, redirectPortOutbound: 15001}", ""), to: "example.com", step: "passthrough", state: Unknown},
+		"no such virtual address": {to: "241.0.0.9:80", broken: "name", remedy: "HostnameGenerators"},
 		"something else refused":  {rejections: []kind.Rejection{{Type: "rds", Resource: "else"}}, step: "rejection", state: OK},
 		"other zone": {change: func(w world) {
 			w["service"] = strings.Replace(w["service"], "name: backend\n", "name: backend\nlabels: {kuma.io/origin: global, kuma.io/zone: west}\n", 1)

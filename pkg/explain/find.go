@@ -95,6 +95,10 @@ func (w *walk) destination() bool {
 			how = "by its name"
 		}
 	}
+	if w.dest == nil && w.isOutside(host) {
+		w.outside(host, port)
+		return false
+	}
 	if w.dest == nil {
 		w.add("name", Broken, "nothing in mesh %q has the hostname, the virtual address or the name %q", w.q.Mesh, host).
 			fix("list what there is with `atollctl inspect services -m %s -o wide`; hostnames come from HostnameGenerators, and a host outside the mesh needs a MeshExternalService or passthrough", w.q.Mesh)

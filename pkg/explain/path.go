@@ -304,26 +304,6 @@ func (w *walk) noMembers(st *Step, d *topology.Destination, section string) {
 	st.fix("none of its %d Dataplanes serves this port: see the details", n)
 }
 
-// rejections tells what of all this the caller's Envoy does not take.
-func (w *walk) rejections() bool {
-	list := kind.RejectionsOf(w.insight(w.dp.ID))
-	ours := append(w.clusters(), w.name)
-	for _, r := range list {
-		if !slices.Contains(ours, r.Resource) {
-			continue
-		}
-		st := w.add("rejection", Broken, "the caller's Envoy refuses %s %s and goes on with what it had: %s", r.Type, r.Resource, r.Error)
-		for _, kri := range r.Policies {
-			st.detail("perhaps because of %s", w.named(kri))
-		}
-		st.fix("change what Envoy names; it was probably one of the policies above")
-	}
-	if len(w.steps) > 0 && w.steps[len(w.steps)-1].Name != "rejection" {
-		w.add("rejection", OK, "the caller's Envoy refuses nothing of this")
-	}
-	return true
-}
-
 // named is a policy, if whoever asks may know of it.
 func (w *walk) named(kri string) string {
 	k, err := resource.ParseKRI(kri)

@@ -88,6 +88,7 @@ func (w *walk) servedBy(id string, c *ir.Cluster, servers []topology.Endpoint, i
 		if err != nil {
 			continue
 		}
+		w.refused(e, name, own)
 		chains := inboundAt(own, e.Address, e.Port)
 		chain := choose(chains, c.TLS != nil)
 		st := &w.steps[identity]
@@ -123,9 +124,6 @@ func (w *walk) servedBy(id string, c *ir.Cluster, servers []topology.Endpoint, i
 			}
 		} else if by != "" && len(permission.Details) == 0 {
 			permission.detail("%s: %s allows %s", name, w.named(by), id)
-		}
-		if len(kind.RejectionsOf(w.insight(e.Proxy))) > 0 {
-			permission.detail("%s refuses some of its configuration; see atollctl inspect dataplane %s --type rejections", name, name)
 		}
 	}
 	if w.steps[identity].State == Broken {
