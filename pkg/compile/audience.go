@@ -1,9 +1,11 @@
 package compile
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/atoll-mesh/atoll/pkg/policy"
+	"github.com/atoll-mesh/atoll/pkg/resource"
 	"github.com/atoll-mesh/atoll/pkg/view"
 	"github.com/atoll-mesh/atoll/pkg/xds"
 )
@@ -20,16 +22,18 @@ type audienceKey struct {
 // audience is the proxies that share a layer of outbounds.
 type audience struct {
 	unit
-	key       audienceKey
-	shape     *shape
-	matched   *policy.Matched // of any proxy; the part about outbounds is equal
-	client    *mutual         // how all of them prove who they are
-	proxies   map[*Proxy]struct{}
-	layer     *xds.Layer // nil until compiled
-	outbounds []outboundKey
-	clusters  []clusterKey
-	rows      []rowKey
-	warnings  []Warning
+	key      audienceKey
+	shape    *shape
+	matched  *policy.Matched // of any proxy; the part about outbounds is equal
+	client   *mutual         // how all of them prove who they are
+	proxies  map[*Proxy]struct{}
+	layer    *xds.Layer // nil until compiled
+	held     *holding   // nil until compiled
+	roster   *roster    // nil: it has its own list of what it calls
+	from     *audience  // that its first proxies come from, until compiled
+	heir     *audience  // has what this one had
+	whole    bool       // something changed that concerns everything
+	warnings []Warning
 }
 
 // join puts a proxy into its audience. s is nil when its shape is as it was.
@@ -51,11 +55,14 @@ func (e *Engine) join(p *Proxy, s *shape) {
 		}
 		a = &audience{key: key, shape: s, client: client, proxies: map[*Proxy]struct{}{}}
 		a.owner = a
-		if p.audience != nil {
-			a.layer = p.audience.layer // streams find the difference from here
+		if a.roster = e.rosterOf(key.mesh, s); a.roster != nil {
+			a.roster.users++
 		}
 		e.audiences[key] = a
 		e.mark(&a.unit)
+	}
+	if a.held == nil && a.from == nil && p.audience != nil {
+		a.from, a.layer = p.audience, p.audience.layer // streams find the difference from here
 	}
 	a.matched = p.matched
 	e.leave(p)
@@ -82,9 +89,9 @@ func (e *Engine) forgetVacated() {
 		}
 		delete(e.audiences, a.key)
 		e.deps.drop(&a.unit)
-		release(e.outbounds, a.outbounds)
-		release(e.clusters, a.clusters)
-		e.unuse(a, a.rows)
+		e.letGo(a.held)
+		a.held = nil
+		e.leaveRoster(a.roster)
 	}
 	e.vacated = empty(e.vacated)
 	e.gauges()
@@ -96,6 +103,7 @@ const audiencesAtOnce = 64
 
 // compileAudiences brings the layers of dirty audiences up to date.
 func (e *Engine) compileAudiences() {
+	e.compileRosters()
 	for batch := range slices.Chunk(e.dirty.audiences, audiencesAtOnce) {
 		e.compileBatch(batch)
 		e.publish()
@@ -117,7 +125,7 @@ func (e *Engine) compileBatch(batch []*audience) {
 		a := batch[i]
 		readers[i] = view.NewReader(e.snap)
 		failed[i].guard("audience", func() {
-			plans[i] = newPlan(readers[i], a.key.mesh, e.in.Site, a.shape, a.matched, &e.in.Settings, a.client)
+			plans[i] = e.plan(readers[i], a, &failed[i])
 		})
 	})
 
@@ -152,9 +160,17 @@ func (e *Engine) compileBatch(batch []*audience) {
 		}
 	}
 	for i, p := range plans { // all are filled: this lets go of what is old
-		e.deps.set(&batch[i].unit, readers[i].Deps())
-		if p == nil {
+		if len(failed[i].list) > 0 {
 			e.bug(failed[i].list)
+		}
+		if p != nil && p.part != nil && batch[i].held != p.part.from {
+			e.take(batch[i], p.part.from)
+		}
+	}
+	for i, p := range plans { // what others took is as it was
+		batch[i].depend(e.deps, readers[i], p)
+		batch[i].from = nil
+		if batch[i].whole = p == nil; p == nil {
 			continue // its layer stays as it was
 		}
 		e.use(batch[i], p)
@@ -167,25 +183,56 @@ func (e *Engine) compileBatch(batch []*audience) {
 	}
 }
 
-// use records what of the shared things an audience holds.
-func (e *Engine) use(a *audience, p *plan) {
-	retain(e.outbounds, p.keys, p.units)
-	retain(e.clusters, p.clusterKeys, p.clusterUnits)
-	release(e.outbounds, a.outbounds)
-	release(e.clusters, a.clusters)
-	a.outbounds, a.clusters = p.keys, p.clusterKeys
-	for i, k := range p.rows {
-		if k.side != asEgress {
-			e.rowOf(k, p.placements[i]).users[a] = struct{}{}
+// plan tells what an audience needs: by what differs from what it has, if that can
+// be told.
+func (e *Engine) plan(r *view.Reader, a *audience, w *warnings) (p *plan) {
+	if a.roster == nil || a.roster.clash {
+		return newPlan(r, a.key.mesh, e.in.Site, a.shape, a.matched, &e.in.Settings, a.client)
+	}
+	if h := a.base(); h != nil {
+		w.guard("audience", func() { p = planPart(r, e.in.Site, a, h) })
+	}
+	if p == nil {
+		p = planRoster(r, e.in.Site, a)
+	}
+	return p
+}
+
+// depend records what a plan read; nil: it could not be made.
+func (a *audience) depend(deps depIndex, r *view.Reader, p *plan) {
+	read := r.Deps()
+	if p != nil && p.roster != nil { // it reads all destinations, and that stands for each
+		maps.DeleteFunc(read, func(k view.Key, _ struct{}) bool {
+			return k.Table == view.Destinations && k.Mesh == a.key.mesh && k.ID != resource.ID{Mesh: k.Mesh}
+		})
+		if p.part != nil {
+			deps.add(&a.unit, maps.Keys(read))
+			return
 		}
 	}
-	kept := make(map[rowKey]bool, len(p.rows))
-	for _, k := range p.rows {
-		kept[k] = true
+	deps.set(&a.unit, read)
+}
+
+// use records what of the shared things an audience holds.
+func (e *Engine) use(a *audience, p *plan) {
+	if p.part != nil {
+		e.usePart(a.held, p)
+		return
 	}
-	gone := slices.DeleteFunc(a.rows, func(k rowKey) bool { return kept[k] })
-	e.unuse(a, gone)
-	a.rows = p.rows
+	h := newHolding(a, p)
+	for i, k := range p.keys {
+		retain(e.outbounds, k, p.units[i])
+	}
+	for i, k := range p.clusterKeys {
+		retain(e.clusters, k, p.clusterUnits[i])
+	}
+	for i, k := range p.rows {
+		if k.side != asEgress {
+			e.rowOf(k, p.placements[i]).users[h] = struct{}{}
+		}
+	}
+	e.letGo(a.held)
+	a.held = h
 }
 
 // finish makes the layer of an audience whose parts are all there.
@@ -193,6 +240,10 @@ func (e *Engine) finish(a *audience, p *plan) {
 	e.audiencesCompiled.Add(1)
 	old, oldWarnings := a.layer, a.warnings
 	c := xds.Changes{}
+	if p.part != nil {
+		e.audiencesFollowed.Add(1)
+		c = p.part.lost
+	}
 	a.warnings = nil
 	// A part that hit a bug is served as it was, if it was.
 	last := func(t xds.Type, name string) {
@@ -200,14 +251,14 @@ func (e *Engine) finish(a *audience, p *plan) {
 			c.Put(t, r)
 		}
 	}
-	var notes []Warning
 	for i, u := range p.units {
-		notes = append(notes, u.notes...)
+		a.held.note(noteKey{xds.Listeners, p.keys[i].name}, u.notes)
 		if u.removed {
 			continue
 		}
 		if u.listener == nil {
 			a.warnings = append(a.warnings, u.warnings...)
+			a.held.note(noteKey{xds.Listeners, p.keys[i].name}, u.warnings)
 			last(xds.Listeners, p.keys[i].name)
 			last(xds.Routes, p.keys[i].name)
 			for _, pass := range p.outbounds[i].passages {
@@ -221,12 +272,13 @@ func (e *Engine) finish(a *audience, p *plan) {
 		}
 	}
 	for i, u := range p.clusterUnits {
-		notes = append(notes, u.notes...)
+		a.held.note(noteKey{xds.Clusters, p.clusterKeys[i].name}, u.notes)
 		if u.removed {
 			continue
 		}
 		if u.cluster == nil {
 			a.warnings = append(a.warnings, u.warnings...)
+			a.held.note(noteKey{xds.Clusters, p.clusterKeys[i].name}, u.warnings)
 			last(xds.Clusters, p.clusterKeys[i].name)
 		} else {
 			c.Put(xds.Clusters, u.cluster)
@@ -238,8 +290,15 @@ func (e *Engine) finish(a *audience, p *plan) {
 	if len(a.warnings) > 0 {
 		e.bug(a.warnings)
 	}
-	a.warnings = append(append(a.warnings, p.warn.list...), notes...)
-	a.layer = old.Becoming(c)
+	a.warnings = slices.Concat(p.warn.list, a.held.warnings())
+	if p.roster != nil {
+		a.warnings = append(a.warnings, p.roster.warnings...)
+	}
+	if p.part != nil {
+		a.layer = old.With(c)
+	} else {
+		a.layer = old.Becoming(c)
+	}
 	if a.layer != old || !slices.Equal(oldWarnings, a.warnings) {
 		for p := range a.proxies {
 			e.pending[p] = struct{}{}

@@ -67,7 +67,7 @@ func (b *Balance) Calling(destination resource.ID, section string) *Calling {
 	_, routes, backends := o.build(b.rules)
 	c := &Calling{Protocol: d.Port.Protocol, Routes: routes, Cluster: buildCluster(d, b.rules, nil)}
 	for _, to := range backends {
-		c.Backends = append(c.Backends, Backend{b.x.id(to), to.Port.Section})
+		c.Backends = append(c.Backends, Backend{to.ID, to.Port.Section})
 	}
 	return c
 }

@@ -1,6 +1,8 @@
 package compile
 
 import (
+	"iter"
+
 	"github.com/atoll-mesh/atoll/pkg/resource"
 	"github.com/atoll-mesh/atoll/pkg/view"
 )
@@ -8,7 +10,7 @@ import (
 // unit is something that is compiled by itself and again when a key that it read
 // is touched. The pointer is its identity.
 type unit struct {
-	owner any // *mesh, *Proxy, *audience or *row
+	owner any // *mesh, *Proxy, *audience, *roster or *row
 	deps  []view.Key
 	dirty bool
 }
@@ -42,6 +44,22 @@ func (x depIndex) set(u *unit, now map[view.Key]struct{}) {
 	}
 }
 
+// add has u read more.
+func (x depIndex) add(u *unit, more iter.Seq[view.Key]) {
+	for k := range more {
+		readers := x[k]
+		if _, has := readers[u]; has {
+			continue
+		}
+		if readers == nil {
+			readers = map[*unit]struct{}{}
+			x[k] = readers
+		}
+		readers[u] = struct{}{}
+		u.deps = append(u.deps, k)
+	}
+}
+
 // drop forgets u.
 func (x depIndex) drop(u *unit) {
 	for _, k := range u.deps {
@@ -58,8 +76,8 @@ func (x depIndex) remove(u *unit, k view.Key) {
 	}
 }
 
-// touched calls mark for every unit that read k, or a list that k is part of.
-func (x depIndex) touched(k view.Key, mark func(*unit)) {
+// touched calls mark with k for every unit that read k, or a list that k is part of.
+func (x depIndex) touched(k view.Key, mark func(*unit, view.Key)) {
 	id := k.ID
 	keys := [...]view.Key{
 		k,
@@ -73,7 +91,7 @@ func (x depIndex) touched(k view.Key, mark func(*unit)) {
 			continue
 		}
 		for u := range x[key] {
-			mark(u)
+			mark(u, k)
 		}
 	}
 }

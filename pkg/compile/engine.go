@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/atoll-mesh/atoll/pkg/delta"
+	"github.com/atoll-mesh/atoll/pkg/resource"
 	"github.com/atoll-mesh/atoll/pkg/store"
 	"github.com/atoll-mesh/atoll/pkg/view"
 )
@@ -40,6 +41,7 @@ type state struct {
 	deps      depIndex
 	meshes    map[string]*mesh
 	audiences map[audienceKey]*audience
+	rosters   map[rosterKey]*roster
 	rows      map[rowKey]*row
 	outbounds map[outboundKey]*shared[*outboundUnit]
 	clusters  map[clusterKey]*shared[*clusterUnit]
@@ -47,6 +49,7 @@ type state struct {
 	dirty     struct {
 		meshes    []*mesh
 		rows      []*row
+		rosters   []*roster
 		audiences []*audience
 		proxies   []*Proxy
 	}
@@ -59,6 +62,7 @@ func newState() state {
 		deps:      depIndex{},
 		meshes:    map[string]*mesh{},
 		audiences: map[audienceKey]*audience{},
+		rosters:   map[rosterKey]*roster{},
 		rows:      map[rowKey]*row{},
 		outbounds: map[outboundKey]*shared[*outboundUnit]{},
 		clusters:  map[clusterKey]*shared[*clusterUnit]{},
@@ -208,7 +212,7 @@ func (e *Engine) advance() {
 		keys, ok := e.view.Touched(prev.Revision(), next)
 		if ok {
 			for _, k := range keys {
-				e.deps.touched(k, e.mark)
+				e.deps.touched(k, e.touch)
 			}
 			return
 		}
@@ -221,12 +225,32 @@ func (e *Engine) advance() {
 	for _, r := range e.rows {
 		e.mark(&r.unit)
 	}
+	for _, r := range e.rosters {
+		r.anew = true
+		e.mark(&r.unit)
+	}
 	for _, a := range e.audiences {
+		a.whole = true
 		e.mark(&a.unit)
 	}
 	for p := range e.proxies {
 		e.mark(&p.unit)
 	}
+}
+
+// touch marks a unit that read a key that changed.
+func (e *Engine) touch(u *unit, k view.Key) {
+	switch o := u.owner.(type) {
+	case *roster:
+		if o.changed == nil {
+			o.changed = map[resource.ID]struct{}{}
+		}
+		o.changed[k.ID] = struct{}{}
+	case *audience:
+		// Its roster tells what became of destinations.
+		o.whole = o.whole || o.roster == nil || k.Table != view.Destinations || k.Mesh != o.key.mesh
+	}
+	e.mark(u)
 }
 
 // mark has a unit compiled in this step.
@@ -240,6 +264,8 @@ func (e *Engine) mark(u *unit) {
 		e.dirty.meshes = append(e.dirty.meshes, o)
 	case *row:
 		e.dirty.rows = append(e.dirty.rows, o)
+	case *roster:
+		e.dirty.rosters = append(e.dirty.rosters, o)
 	case *audience:
 		e.dirty.audiences = append(e.dirty.audiences, o)
 	case *Proxy:

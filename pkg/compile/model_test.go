@@ -30,15 +30,18 @@ func TestModel(t *testing.T) {
 	}
 }
 
-func playModel(t *testing.T, g *generator, steps int) {
+func playModel(t *testing.T, g *generator, steps int) Stats {
 	w := newWorld(t)
+	if g.secure {
+		w.identify("1h", w.ca("default.east.mesh.local"))
+	}
 	rng := g.rng
 	attached := map[string]*Proxy{}
 	for range steps {
 		var objects []*resource.Object
 		var gone []resource.ID
 		for range rng.IntN(4) {
-			o := w.decode(g.resource())
+			o := w.decode(g.something())
 			switch {
 			case rng.IntN(4) == 0:
 				gone = append(gone, o.ID)
@@ -68,40 +71,62 @@ func playModel(t *testing.T, g *generator, steps int) {
 	for _, p := range attached {
 		p.Detach()
 	}
+	s := w.e.Stats()
 	w.e.step()
 	w.empty()
+	return s
+}
+
+// something is what TestModel always had, so that its histories stay as they are.
+func (g *generator) something() string {
+	if g.roomy {
+		return g.anything()
+	}
+	return g.resource()
 }
 
 // empty checks that nothing is left of proxies that are gone.
 func (w *world) empty() {
 	w.t.Helper()
 	e := w.e
-	if len(e.proxies)+len(e.audiences)+len(e.rows)+len(e.outbounds)+len(e.clusters)+len(e.meshes)+len(e.deps)+len(e.pending)+len(e.owned) > 0 {
-		w.t.Fatalf("left behind: %d proxies, %d audiences, %d rows, %d outbounds, %d clusters, %d meshes, %d dependencies, %d pending, %d own resources",
-			len(e.proxies), len(e.audiences), len(e.rows), len(e.outbounds), len(e.clusters), len(e.meshes), len(e.deps), len(e.pending), len(e.owned))
+	if len(e.proxies)+len(e.audiences)+len(e.rows)+len(e.outbounds)+len(e.clusters)+len(e.meshes)+len(e.deps)+len(e.pending)+len(e.owned)+len(e.rosters) > 0 {
+		w.t.Fatalf("left behind: %d rosters, %d proxies, %d audiences, %d rows, %d outbounds, %d clusters, %d meshes, %d dependencies, %d pending, %d own resources",
+			len(e.rosters), len(e.proxies), len(e.audiences), len(e.rows), len(e.outbounds), len(e.clusters), len(e.meshes), len(e.deps), len(e.pending), len(e.owned))
 	}
 }
 
 // generator makes resources of a small world, in which most things concern each
 // other and some are broken.
 type generator struct {
-	rng   *rand.Rand
-	zones bool // also what concerns other zones and the outside
-	many  int  // how many proxies more than five
+	rng    *rand.Rand
+	zones  bool // also what concerns other zones and the outside
+	many   int  // how many proxies more than five
+	secure bool // proxies have identities
+	roomy  bool // services have addresses of their own and mostly reach each other
 }
 
 func (g *generator) pick(options ...string) string { return options[g.rng.IntN(len(options))] }
 
-func (g *generator) proxy() string   { return "dp-" + strconv.Itoa(g.rng.IntN(5+g.many)) }
-func (g *generator) mesh() string    { return g.pick("default", "default", "default", "other") }
-func (g *generator) service() string { return g.pick("a", "b", "c") }
+func (g *generator) proxy() string { return "dp-" + strconv.Itoa(g.rng.IntN(5+g.many)) }
+func (g *generator) mesh() string  { return g.pick("default", "default", "default", "other") }
+
+func (g *generator) service() string {
+	if g.roomy {
+		return string(rune('a' + g.rng.IntN(8)))
+	}
+	return g.pick("a", "b", "c")
+}
 
 func (g *generator) info(name string) ProxyInfo {
 	i := dataplane(name)
 	i.ID.Mesh = g.mesh()
 	i.IPv6 = g.rng.IntN(2) == 0
 	i.ReadinessPort, i.AdminPort = 9902, uint32(g.rng.IntN(2)*9901)
-	switch g.rng.IntN(4) {
+	kind := g.rng.IntN(4)
+	if g.roomy {
+		kind = 0
+	}
+	switch kind {
 	case 0:
 		i.TransparentProxy = &TransparentProxy{InboundPort: 15006, OutboundPort: 15001, IPv4Only: g.rng.IntN(2) == 0}
 	case 1:
@@ -179,7 +204,11 @@ func (g *generator) meshService() string {
 		b.WriteString("  - {port: 81, targetPort: 8080, appProtocol: http}\n")
 	}
 	if g.rng.IntN(4) > 0 {
-		fmt.Fprintf(&b, "status: {vips: [{ip: 241.0.0.%d}]}\n", int(name[0]-'a')+g.rng.IntN(2))
+		vip := int(name[0]-'a') + g.rng.IntN(2)
+		if g.roomy && g.rng.IntN(10) > 0 {
+			vip = 10*int(name[0]-'a') + g.rng.IntN(5)
+		}
+		fmt.Fprintf(&b, "status: {vips: [{ip: 241.0.0.%d}]}\n", vip)
 	}
 	return b.String()
 }

@@ -26,6 +26,9 @@ type outbound struct {
 	passages  []passage
 	facts     *policy.Facts
 	served    *ir.DownstreamTLS // of an egress
+
+	called string // its name, once it is settled
+	where  digest // of addresses and CIDRs, likewise
 }
 
 // outbounds lists what an audience calls. What cannot be called is left out with
@@ -154,7 +157,7 @@ func (c *collector) add(source string, d policy.Dest, a ir.Address) {
 		o = &outbound{dest: d, source: source, noBind: c.shape.NoBind, cidrs: c.cidrs}
 		c.byName[name] = o
 		c.list = append(c.list, o)
-	case c.x.id(o.dest) != c.x.id(d):
+	case o.dest.ID != d.ID:
 		c.warn.add(source, "another destination is also identified as %s", name)
 		return
 	}
@@ -162,8 +165,14 @@ func (c *collector) add(source string, d policy.Dest, a ir.Address) {
 	o.addresses = append(o.addresses, a)
 }
 
-// key identifies all inputs of build.
-func (o *outbound) key(rules *policy.OutboundRules) outboundKey {
+// settle remembers what follows from the outbound itself, for all who share it.
+func (o *outbound) settle() { o.called, o.where = o.name(), o.place() }
+
+// place identifies where the outbound listens, and for whom.
+func (o *outbound) place() digest {
+	if o.called != "" {
+		return o.where
+	}
 	h := xxh3.New()
 	for _, a := range o.addresses {
 		_, _ = fmt.Fprintf(h, "%s %d,", a.Address, a.Port)
@@ -171,10 +180,13 @@ func (o *outbound) key(rules *policy.OutboundRules) outboundKey {
 	for _, s := range o.cidrs {
 		_, _ = h.WriteString(s + ";")
 	}
-	return outboundKey{
-		name: o.dest.Name(), noBind: o.noBind,
-		where: h.Sum128().Bytes(), rules: rules.Digest(o.dest),
-	}
+	return h.Sum128().Bytes()
+}
+
+// key identifies all inputs of build, and tells what was looked up for it.
+func (o *outbound) key(rules *policy.OutboundRules) (outboundKey, []policy.Lookup) {
+	digest, looked := rules.Inputs(o.dest)
+	return outboundKey{name: o.name(), noBind: o.noBind, where: o.place(), rules: digest}, looked
 }
 
 type outboundKey struct {
@@ -206,6 +218,7 @@ func (o *outbound) build(rules *policy.OutboundRules) (l *ir.Listener, rc *ir.Ro
 type clusterKey struct {
 	name     string
 	protocol string
+	crosses  bool
 	rules    digest
 	tls      digest
 }
@@ -221,7 +234,7 @@ func upstreamProtocol(d policy.Dest) string {
 }
 
 func keyOfCluster(d policy.Dest, rules *policy.OutboundRules) clusterKey {
-	return clusterKey{name: d.Name(), protocol: upstreamProtocol(d), rules: rules.ClusterDigest(d)}
+	return clusterKey{name: d.Name(), protocol: upstreamProtocol(d), crosses: crosses(d), rules: rules.ClusterDigest(d)}
 }
 
 func buildCluster(d policy.Dest, rules *policy.OutboundRules, tls *ir.UpstreamTLS) *ir.Cluster {

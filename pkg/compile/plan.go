@@ -11,7 +11,8 @@ import (
 )
 
 // plan is what an audience needs, against one snapshot, before anything is
-// built: which outbounds and which clusters, each with the key of its inputs.
+// built: which outbounds and which clusters, each with the key of its inputs. With
+// a part it is only what differs from what the audience has.
 type plan struct {
 	x     *resolver
 	zone  string
@@ -27,6 +28,7 @@ type plan struct {
 	outbounds []*outbound
 	keys      []outboundKey // of outbounds
 	units     []*outboundUnit
+	looked    [][]policy.Lookup // for outbounds
 
 	clusters     []policy.Dest
 	clusterKeys  []clusterKey
@@ -35,6 +37,14 @@ type plan struct {
 	placements   []*ir.Placement
 	exits        map[backend]*exit
 	tls          map[int]*ir.UpstreamTLS // of clusters
+	backends     []backend               // of clusters
+
+	roster *roster // nil: outbounds is a list of its own
+	part   *part   // nil: it is a whole plan
+	refs   map[backend]int
+	// odd: something was left out, or depends on the order of everything, so that
+	// the next plan must be a whole one.
+	odd bool
 }
 
 // outboundUnit is an outbound that was built, for all audiences that have it.
@@ -81,25 +91,45 @@ type rowKey struct {
 }
 
 func newPlan(r *view.Reader, mesh string, site resource.Site, s *shape, m *policy.Matched, settings *Settings, client *mutual) *plan {
-	x := newResolver(r, mesh, site)
-	p := &plan{x: x, zone: site.Zone, rules: policy.BuildOutbound(m, x), match: m, shape: s, exits: map[backend]*exit{}, client: client, served: client.served(), tls: map[int]*ir.UpstreamTLS{}}
-	p.outbounds = s.outbounds(x, settings, &p.warn)
-	for _, o := range s.gateOutbounds(x, settings, p.served, &p.warn) {
+	p := emptyPlan(r, mesh, site, s, m, client)
+	p.outbounds = s.outbounds(p.x, settings, &p.warn)
+	for _, o := range s.gateOutbounds(p.x, settings, p.served, &p.warn) {
 		p.outbounds = append(p.outbounds, o)
 		for _, pass := range o.passages {
 			p.exits[pass.backend] = pass.exit
 		}
 	}
+	p.findKeys()
+	return p
+}
+
+func emptyPlan(r *view.Reader, mesh string, site resource.Site, s *shape, m *policy.Matched, client *mutual) *plan {
+	x := newResolver(r, mesh, site)
+	return &plan{
+		x: x, zone: site.Zone, rules: policy.BuildOutbound(m, x), match: m, shape: s,
+		exits: map[backend]*exit{}, client: client, served: client.served(),
+		tls: map[int]*ir.UpstreamTLS{}, refs: map[backend]int{},
+	}
+}
+
+// findKeys computes the keys of outbounds. Those of policies that cannot be
+// computed would be those of nothing: such outbounds are left out, and returned.
+func (p *plan) findKeys() (failed []*outbound) {
 	kept := p.outbounds[:0]
 	for _, o := range p.outbounds {
-		// Keys of policies that cannot be computed would be those of nothing.
-		if p.warn.guard(o.name(), func() { p.keys = append(p.keys, o.keyIn(p)) }) {
-			kept = append(kept, o)
+		var key outboundKey
+		var looked []policy.Lookup
+		if !p.warn.guard(o.name(), func() { key, looked = o.keyIn(p) }) {
+			failed = append(failed, o)
+			continue
 		}
+		kept = append(kept, o)
+		p.keys, p.looked = append(p.keys, key), append(p.looked, looked)
 	}
 	p.outbounds = kept
+	p.odd = p.odd || len(failed) > 0
 	p.units = make([]*outboundUnit, len(p.outbounds))
-	return p
+	return failed
 }
 
 // build makes the i-th outbound. It may run concurrently with others.
@@ -130,15 +160,18 @@ func (p *plan) buildIR(i int) (*outboundUnit, *ir.Listener, []*ir.RouteConfig) {
 
 // name is that of the listener.
 func (o *outbound) name() string {
-	if o.gate != nil {
+	switch {
+	case o.called != "":
+		return o.called
+	case o.gate != nil:
 		return o.gate.Name
 	}
 	return o.dest.Name()
 }
 
-func (o *outbound) keyIn(p *plan) outboundKey {
+func (o *outbound) keyIn(p *plan) (outboundKey, []policy.Lookup) {
 	if o.gate != nil {
-		return o.gateKey(p.match)
+		return o.gateKey(p.match), nil
 	}
 	return o.key(p.rules)
 }
@@ -150,7 +183,7 @@ func (o *outbound) buildIn(p *plan) (*ir.Listener, []*ir.RouteConfig, []backend)
 	l, rc, dests := o.build(p.rules)
 	var backends []backend
 	for _, d := range dests {
-		backends = append(backends, backend{id: p.x.id(d), section: d.Port.Section})
+		backends = append(backends, backend{id: d.ID, section: d.Port.Section})
 	}
 	if rc == nil {
 		return l, nil, backends
@@ -160,15 +193,23 @@ func (o *outbound) buildIn(p *plan) (*ir.Listener, []*ir.RouteConfig, []backend)
 
 // collectClusters lists the clusters of all outbounds, once p.units are set.
 func (p *plan) collectClusters() {
+	if p.part != nil {
+		p.collectPart()
+		return
+	}
 	seen, names := map[backend]bool{}, map[string]bool{}
 	for _, u := range p.units {
 		for _, b := range u.backends {
+			if p.roster != nil {
+				p.refs[b]++
+			}
 			if seen[b] {
 				continue
 			}
 			seen[b] = true
 			d, ok := p.x.byID(b.id, b.section)
 			if !ok {
+				p.odd = true
 				continue // its outbound would have another key
 			}
 			if b.side != asClient {
@@ -176,23 +217,40 @@ func (p *plan) collectClusters() {
 				continue
 			}
 			if names[d.Name()] {
+				p.odd = true
 				continue // identified as another one is, which has the name
 			}
 			names[d.Name()] = true
-			p.warn.guard(d.Name(), func() {
-				key, placement := keyOfCluster(d, p.rules), p.rules.Place(d, p.zone)
-				if tls := p.client.toward(p.x.row(b.id), b.section); tls != nil {
-					key.tls = digestOf(tls)
-					p.tls[len(p.clusters)] = tls
-				}
-				p.clusterKeys = append(p.clusterKeys, key)
-				p.clusters = append(p.clusters, d)
-				p.placements = append(p.placements, placement)
-				p.rows = append(p.rows, rowKey{d.Name(), topology.EndpointsKey{Destination: b.id, Section: b.section}, placementDigest(placement), asClient})
-			})
+			p.collectCluster(b, d, nil)
 		}
 	}
 	p.clusterUnits = make([]*clusterUnit, len(p.clusters))
+}
+
+// collectCluster adds the cluster of a backend, unless it is what is there already.
+// It reports whether there is one.
+func (p *plan) collectCluster(b backend, d policy.Dest, has *heldCluster) (ok bool) {
+	ok = p.warn.guard(d.Name(), func() {
+		key, placement := keyOfCluster(d, p.rules), p.rules.Place(d, p.zone)
+		tls := p.client.toward(p.x.row(b.id), b.section)
+		if tls != nil {
+			key.tls = digestOf(tls)
+		}
+		row := rowKey{key.name, topology.EndpointsKey{Destination: b.id, Section: b.section}, placementDigest(placement), asClient}
+		if has != nil && has.key == key && has.row == row {
+			return
+		}
+		if tls != nil {
+			p.tls[len(p.clusters)] = tls
+		}
+		p.clusterKeys = append(p.clusterKeys, key)
+		p.clusters = append(p.clusters, d)
+		p.placements = append(p.placements, placement)
+		p.rows = append(p.rows, row)
+		p.backends = append(p.backends, b)
+	})
+	p.odd = p.odd || !ok
+	return ok
 }
 
 // buildCluster makes the i-th cluster. It may run concurrently with others.

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	meshproto "github.com/atoll-mesh/atoll/api/kuma/mesh/v1alpha1"
-	"github.com/atoll-mesh/atoll/pkg/delta"
 	"github.com/atoll-mesh/atoll/pkg/envoy"
 	"github.com/atoll-mesh/atoll/pkg/identity"
 	"github.com/atoll-mesh/atoll/pkg/kind"
@@ -82,8 +81,7 @@ func (p *Proxy) Detach() {
 		e.deps.drop(&p.unit)
 		e.leave(p)
 		p.renewAt(nil)
-		release(e.owned, p.ownKeys)
-		p.ownKeys = nil
+		e.releaseOwn(p)
 		if m := e.meshes[p.info.ID.Mesh]; m != nil {
 			delete(m.proxies, p)
 			if len(m.proxies) == 0 {
@@ -270,6 +268,13 @@ type ownKey struct {
 	version string
 }
 
+func (e *Engine) releaseOwn(p *Proxy) {
+	for _, k := range p.ownKeys {
+		release(e.owned, k)
+	}
+	p.ownKeys = nil
+}
+
 // replaceOwn makes the proxy's own layer of the resources given.
 func (e *Engine) replaceOwn(p *Proxy, c xds.Changes) {
 	var keys []ownKey
@@ -280,10 +285,10 @@ func (e *Engine) replaceOwn(p *Proxy, c xds.Changes) {
 				rs[name], k.version = s.value, s.value.Version
 			}
 			keys = append(keys, k)
-			retain(e.owned, []ownKey{k}, []*delta.Resource{r})
+			retain(e.owned, k, r)
 		}
 	}
-	release(e.owned, p.ownKeys)
+	e.releaseOwn(p)
 	p.ownKeys = slices.Clip(keys)
 	if own := p.own.Becoming(c); own != p.own {
 		p.own = own

@@ -19,7 +19,9 @@ type resolver struct {
 	mu   sync.Mutex
 	r    *view.Reader
 	rows map[resource.ID]*policy.Destination
-	ids  map[*policy.Destination]resource.ID
+	// known, where it is set, is all destinations of the mesh, which the reader
+	// has recorded. It is read only.
+	known map[resource.ID]*listed
 
 	identities *identity.Mesh // of the mesh; nil until asked for
 }
@@ -28,7 +30,6 @@ func newResolver(r *view.Reader, mesh string, site resource.Site) *resolver {
 	return &resolver{
 		mesh: mesh, site: site, r: r,
 		rows: map[resource.ID]*policy.Destination{},
-		ids:  map[*policy.Destination]resource.ID{},
 	}
 }
 
@@ -77,7 +78,7 @@ func (x *resolver) dest(d *topology.Destination, section string) (policy.Dest, b
 // byID is dest for a row that was found before.
 func (x *resolver) byID(id resource.ID, section string) (policy.Dest, bool) {
 	x.mu.Lock()
-	d := x.r.Destination(id)
+	d := x.get(id)
 	x.mu.Unlock()
 	if d == nil {
 		return policy.Dest{}, false
@@ -85,31 +86,37 @@ func (x *resolver) byID(id resource.ID, section string) (policy.Dest, bool) {
 	return x.dest(d, section)
 }
 
+func (x *resolver) get(id resource.ID) *topology.Destination {
+	if x.known == nil {
+		return x.r.Destination(id)
+	}
+	if l := x.known[id]; l != nil {
+		return l.row
+	}
+	return nil
+}
+
 // row is a row that was found before.
 func (x *resolver) row(id resource.ID) *topology.Destination {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.withExits(x.r.Destination(id))
-}
-
-// id is that of a destination which the resolver returned.
-func (x *resolver) id(d policy.Dest) resource.ID {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.ids[d.Destination]
+	return x.withExits(x.get(id))
 }
 
 func (x *resolver) convert(d *topology.Destination) *policy.Destination {
 	if p := x.rows[d.ID]; p != nil {
 		return p
 	}
+	if l := x.known[d.ID]; l != nil && l.row == d {
+		return l.dest
+	}
 	p := &policy.Destination{
-		Kind: d.ID.Type, KRI: d.KRI, Labels: d.Labels, Created: d.Created, Local: d.Local,
+		ID: d.ID, Kind: d.ID.Type, KRI: d.KRI, Labels: d.Labels, Created: d.Created, Local: d.Local,
 		Ports: make([]resource.Port, len(d.Ports)),
 	}
 	for i, port := range d.Ports {
 		p.Ports[i] = resource.Port{Section: port.Section, Number: port.Number, Protocol: port.Protocol}
 	}
-	x.rows[d.ID], x.ids[p] = p, d.ID
+	x.rows[d.ID] = p
 	return p
 }

@@ -19,13 +19,13 @@ type row struct {
 	place *ir.Placement
 	load  *delta.Resource
 	from  *topology.Endpoints // of load
-	users map[*audience]struct{}
+	users map[*holding]struct{}
 }
 
 func (e *Engine) rowOf(k rowKey, place *ir.Placement) *row {
 	r := e.rows[k]
 	if r == nil {
-		r = &row{key: k, place: place, users: map[*audience]struct{}{}}
+		r = &row{key: k, place: place, users: map[*holding]struct{}{}}
 		r.owner = r
 		e.rows[k] = r
 		e.mark(&r.unit)
@@ -33,17 +33,15 @@ func (e *Engine) rowOf(k rowKey, place *ir.Placement) *row {
 	return r
 }
 
-func (e *Engine) unuse(a *audience, keys []rowKey) {
-	for _, k := range keys {
-		r := e.rows[k]
-		if r == nil {
-			continue
-		}
-		delete(r.users, a)
-		if len(r.users) == 0 {
-			e.deps.drop(&r.unit)
-			delete(e.rows, k)
-		}
+func (e *Engine) unuse(h *holding, k rowKey) {
+	r := e.rows[k]
+	if r == nil {
+		return
+	}
+	delete(r.users, h)
+	if len(r.users) == 0 {
+		e.deps.drop(&r.unit)
+		delete(e.rows, k)
 	}
 }
 
@@ -80,7 +78,8 @@ func (e *Engine) compileRows() {
 			continue
 		}
 		r.load = loads[i]
-		for a := range r.users {
+		for h := range r.users {
+			a := h.audience
 			if changed[a] == nil {
 				changed[a] = xds.Changes{}
 			}

@@ -134,12 +134,16 @@ func (g *generator) anything() string {
 func (g *generator) policy() string {
 	n := strconv.Itoa(1 + g.rng.IntN(3))
 	to := func(conf string) string {
-		return "  to: [{targetRef: " + g.pick("{kind: Mesh}", "{kind: MeshService, labels: {kuma.io/display-name: a}}") + ", default: " + conf + "}]\n"
+		return "  to: [{targetRef: " + g.pick("{kind: Mesh}", "{kind: MeshService, labels: {kuma.io/display-name: "+g.service()+"}}") + ", default: " + conf + "}]\n"
 	}
 	rules := func(conf string) string { return "  rules: [{default: " + conf + "}]\n" }
 	kinds := []struct{ kind, body string }{
 		{"MeshRetry", to("{http: {numRetries: " + n + "}, tcp: {maxConnectAttempt: " + n + "}}")},
 		{"MeshCircuitBreaker", to("{connectionLimits: {maxRequests: " + n + "}, outlierDetection: {detectors: {totalFailures: {consecutive: " + n + "}}}}")},
+		// What is said about one service has all clients, or all endpoints, told more.
+		{"MeshRetry", to("{http: {numRetries: " + n + ", hostSelection: [{predicate: OmitHostsWithTags, tags: {" + g.pick("version", "app") + ": v1}}]}}")},
+		{"MeshAccessLog", to("{backends: [{type: Tcp, tcp: {address: \"192.0.2.9:9\"}}]}")},
+		{"MeshLoadBalancingStrategy", to("{localityAwareness: {localZone: {affinityTags: [{key: " + g.pick("version", "app") + "}]}}}")},
 		{"MeshHealthCheck", to("{interval: " + n + "s, http: {path: /h}}")},
 		{"MeshAccessLog", to("{backends: [{type: File, file: {path: /dev/null, format: {type: Plain, plain: \"" + n + "\"}}}]}")},
 		{"MeshLoadBalancingStrategy", to("{localityAwareness: {disabled: " + g.pick("true", "false") + "}, loadBalancer: {type: " + g.pick("RoundRobin", "LeastRequest", "Maglev") + "}}")},

@@ -10,6 +10,7 @@ type Stats struct {
 	Matches           uint64 // a proxy was matched with policies
 	OwnCompiled       uint64 // layers of single proxies
 	AudiencesCompiled uint64 // layers of audiences
+	AudiencesFollowed uint64 // of them, by what differed only
 	OutboundsCompiled uint64 // listeners with their routes, for all audiences
 	ClustersCompiled  uint64
 	EndpointsCompiled uint64 // of one port
@@ -27,10 +28,10 @@ type Stats struct {
 type counters struct {
 	proxyCount, audienceCount, rowCount atomic.Int64
 
-	policiesIndexed, matches, ownCompiled, audiencesCompiled atomic.Uint64
-	outboundsCompiled, clustersCompiled, endpointsCompiled   atomic.Uint64
-	published, fullLagged, fullRestored, bugs                atomic.Uint64
-	checks, mismatches, certificates                         atomic.Uint64
+	policiesIndexed, matches, ownCompiled, audiencesCompiled, audiencesFollowed atomic.Uint64
+	outboundsCompiled, clustersCompiled, endpointsCompiled                      atomic.Uint64
+	published, fullLagged, fullRestored, bugs                                   atomic.Uint64
+	checks, mismatches, certificates                                            atomic.Uint64
 }
 
 // Stats may be called at any time, by anybody.
@@ -39,7 +40,7 @@ func (e *Engine) Stats() Stats {
 	return Stats{
 		Proxies: c.proxyCount.Load(), Audiences: c.audienceCount.Load(), Rows: c.rowCount.Load(),
 		PoliciesIndexed: c.policiesIndexed.Load(), Matches: c.matches.Load(), OwnCompiled: c.ownCompiled.Load(),
-		AudiencesCompiled: c.audiencesCompiled.Load(), OutboundsCompiled: c.outboundsCompiled.Load(),
+		AudiencesCompiled: c.audiencesCompiled.Load(), AudiencesFollowed: c.audiencesFollowed.Load(), OutboundsCompiled: c.outboundsCompiled.Load(),
 		ClustersCompiled: c.clustersCompiled.Load(), EndpointsCompiled: c.endpointsCompiled.Load(),
 		Published: c.published.Load(), FullLagged: c.fullLagged.Load(), FullRestored: c.fullRestored.Load(),
 		Bugs: c.bugs.Load(), Checks: c.checks.Load(), Mismatches: c.mismatches.Load(),

@@ -54,23 +54,19 @@ func (w *work[K, T]) fill(keys []K, into []T) {
 	}
 }
 
-func retain[K comparable, T any](m map[K]*shared[T], keys []K, values []T) {
-	for i, k := range keys {
-		s := m[k]
-		if s == nil {
-			s = &shared[T]{value: values[i]}
-			m[k] = s
-		}
-		s.users++
+func retain[K comparable, T any](m map[K]*shared[T], key K, value T) {
+	s := m[key]
+	if s == nil {
+		s = &shared[T]{value: value}
+		m[key] = s
 	}
+	s.users++
 }
 
-func release[K comparable, T any](m map[K]*shared[T], keys []K) {
-	for _, k := range keys {
-		if s := m[k]; s != nil {
-			if s.users--; s.users == 0 {
-				delete(m, k)
-			}
+func release[K comparable, T any](m map[K]*shared[T], key K) {
+	if s := m[key]; s != nil {
+		if s.users--; s.users == 0 {
+			delete(m, key)
 		}
 	}
 }

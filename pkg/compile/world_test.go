@@ -171,6 +171,7 @@ func (w *world) check() {
 	if s := w.e.Stats(); s.Bugs > 0 {
 		w.t.Fatalf("bugs: %+v", s)
 	}
+	w.checkHoldings()
 }
 
 func sameWarnings(a, b []Warning) bool {

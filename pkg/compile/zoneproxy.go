@@ -273,6 +273,7 @@ func (p *plan) collectGateCluster(b backend, d policy.Dest) {
 	p.clusters = append(p.clusters, d)
 	p.placements = append(p.placements, nil)
 	p.rows = append(p.rows, row)
+	p.backends = append(p.backends, b)
 }
 
 // buildGateCluster makes the i-th cluster, which is one of a zone proxy.
