@@ -33,7 +33,7 @@ type item struct {
 }
 
 type condition struct {
-	Type, Status, Message string
+	Type, Status string
 }
 
 // verdict is what proxies say of a policy.

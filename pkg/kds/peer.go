@@ -17,7 +17,6 @@ import (
 type peer struct {
 	zone     string
 	features features
-	version  string
 	token    string
 }
 
@@ -32,9 +31,6 @@ func (g *Global) admit(ctx context.Context) (*peer, error) {
 	}
 	p.zone = ids[0]
 	p.features.add(md.Get(headerFeatures)...)
-	if v := md.Get(headerVersion); len(v) > 0 {
-		p.version = v[0]
-	}
 	if a := md.Get(headerAuth); len(a) == 1 {
 		p.token, _ = auth.Bearer(a[0])
 	}

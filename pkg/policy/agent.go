@@ -3,7 +3,6 @@ package policy
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"net/http"
 	"path/filepath"
 	"slices"
@@ -46,22 +45,6 @@ func (o *Own) Configure(path string, conf any) {
 
 func etagHeader(etag string) ir.HeaderOps {
 	return ir.HeaderOps{Set: []ir.Header{{Name: "etag", Value: etag}}}
-}
-
-// Configured returns what Configure was told, by path.
-func Configured(c *ir.Config) map[string]json.RawMessage {
-	out := map[string]json.RawMessage{}
-	for _, rc := range c.Routes {
-		if rc.Name != agentName {
-			continue
-		}
-		for _, r := range rc.Routes {
-			if r.Direct.Status == http.StatusOK {
-				out[r.Match.Path[1:]] = json.RawMessage(r.Direct.Body)
-			}
-		}
-	}
-	return out
 }
 
 func (o *Own) agentRoutes() *ir.RouteConfig {
