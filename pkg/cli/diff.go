@@ -97,6 +97,9 @@ func (a *app) printEffect(p preview) {
 		for _, c := range g.Changes {
 			what = append(what, c.Operation+" "+c.Type+" "+c.Name)
 		}
+		if n := g.Total - len(g.Changes); n > 0 {
+			what = append(what, fmt.Sprintf("%d more", n))
+		}
 		names := g.Proxies.Names
 		if n := g.Proxies.Total - len(names); n > 0 {
 			names = append(names, fmt.Sprintf("%d more", n))
