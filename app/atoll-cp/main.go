@@ -75,7 +75,7 @@ a zone of its own that keeps its state in a local SQLite file.`,
 		&cobra.Command{
 			Use: "version", Short: "Print the version", Args: cobra.NoArgs, Example: `  atoll-cp version`,
 			Run: func(cmd *cobra.Command, _ []string) {
-				fmt.Fprintf(cmd.OutOrStdout(), "%s, API %s\n", observe.ReadBuild(), observe.APIVersion)
+				fmt.Fprintln(cmd.OutOrStdout(), observe.ReadBuild())
 			},
 		},
 	)

@@ -42,6 +42,7 @@ func root(getenv func(string) string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:           "atoll-dp",
 		Short:         "Run Envoy beside a workload and keep it in a mesh",
+		Example:       "  atoll-dp run --cp-address https://zone:5678 --dataplane-file backend.yaml --dataplane-token-file backend.token",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}

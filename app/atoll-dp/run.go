@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -109,7 +110,9 @@ func waitCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "wait",
 		Short: "Wait until the proxy on this machine is ready",
-		Args:  cobra.NoArgs,
+		Example: `  atoll-dp wait --url http://localhost:9902/ready --timeout 1m
+  atoll-dp wait --unix-socket <work dir>/kuma-envoy-admin.sock`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if c.Timeout <= 0 || c.CheckFrequency <= 0 || c.RequestTimeout <= 0 {
 				return errors.New("--timeout, --check-frequency and --request-timeout: must be positive")
@@ -120,8 +123,8 @@ func waitCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&c.URL, "url", "http://localhost:9901/ready", "page that answers 200 when the proxy is ready")
 	f.StringVar(&c.UnixSocket, "unix-socket", "", "unix socket to ask instead, such as that of Envoy's admin in the work folder")
-	f.DurationVar(&c.Timeout, "timeout", 180e9, "time to wait")
-	f.DurationVar(&c.CheckFrequency, "check-frequency", 1e9, "time between looks")
-	f.DurationVar(&c.RequestTimeout, "request-timeout", 500e6, "time for one look")
+	f.DurationVar(&c.Timeout, "timeout", 3*time.Minute, "time to wait")
+	f.DurationVar(&c.CheckFrequency, "check-frequency", time.Second, "time between looks")
+	f.DurationVar(&c.RequestTimeout, "request-timeout", 500*time.Millisecond, "time for one look")
 	return cmd
 }
