@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
@@ -38,7 +39,7 @@ func auditLines(t *testing.T, path string) (lines []map[string]any) {
 func TestAuditIsAppended(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "new", "audit.log")
 	for _, text := range []string{"first", "second"} {
-		log, err := openAudit(path)
+		log, err := openAudit(path, slog.Default())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -50,17 +51,17 @@ func TestAuditIsAppended(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
-	if log, err := openAudit(""); log != nil || err != nil {
+	if log, err := openAudit("", slog.Default()); log != nil || err != nil {
 		t.Errorf("without a path: %v, %v", log, err)
 	}
-	if _, err := openAudit(filepath.Join(path, "below-a-file")); err == nil {
+	if _, err := openAudit(filepath.Join(path, "below-a-file"), slog.Default()); err == nil {
 		t.Error("a path that cannot be opened went unnoticed")
 	}
 }
 
 func TestTokenUseIsAudited(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
-	log, err := openAudit(path)
+	log, err := openAudit(path, slog.Default())
 	if err != nil {
 		t.Fatal(err)
 	}

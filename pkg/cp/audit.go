@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/atoll-mesh/atoll/pkg/auth"
@@ -14,8 +15,8 @@ import (
 
 // openAudit opens the audit log, which lives as long as the process. Lines are
 // appended in one write each, so that the file may be rotated by copying and
-// truncating it.
-func openAudit(path string) (*slog.Logger, error) {
+// truncating it. That lines are lost is told to log.
+func openAudit(path string, log *slog.Logger) (*slog.Logger, error) {
 	var out io.Writer = os.Stderr
 	switch path {
 	case "":
@@ -29,9 +30,37 @@ func openAudit(path string) (*slog.Logger, error) {
 		if err != nil {
 			return nil, fmt.Errorf("access.audit.path: %w", err)
 		}
-		out = f
+		out = &witness{out: f, path: path, log: log}
 	}
 	return slog.New(slog.NewJSONHandler(out, nil)), nil
+}
+
+// witness tells when lines of the audit log cannot be written, such as on a full
+// disk, and how many were lost when they can again: who writes them does not look.
+type witness struct {
+	out  io.Writer
+	path string
+	log  *slog.Logger
+
+	mu   sync.Mutex
+	lost int
+}
+
+// Write implements io.Writer.
+func (w *witness) Write(line []byte) (int, error) {
+	n, err := w.out.Write(line)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case err != nil:
+		if w.lost++; w.lost == 1 {
+			w.log.Error("the audit log cannot be written; lines are lost until it can", "file", w.path, "error", err)
+		}
+	case w.lost > 0:
+		w.log.Error("the audit log can be written again", "file", w.path, "lost", w.lost)
+		w.lost = 0
+	}
+	return n, err
 }
 
 // mostUses bounds the lines about tokens in one period.

@@ -147,7 +147,7 @@ func newPlane(ctx context.Context, cfg *config.Config, log *slog.Logger) (*plane
 	if err != nil {
 		return nil, err
 	}
-	if p.audit, err = openAudit(cfg.Access.Audit.Path); err != nil {
+	if p.audit, err = openAudit(cfg.Access.Audit.Path, log); err != nil {
 		st.Close()
 		return nil, err
 	}
