@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -296,5 +297,26 @@ func TestCallers(t *testing.T) {
 	w.want("prometheus", "other unknown web-1 http://192.0.2.9:5670/metrics")
 	if status, _, text := w.fetch("prometheus", "", "1s"); status != http.StatusUnauthorized || text[0] != "who is it" {
 		t.Errorf("answered %d %s", status, text)
+	}
+}
+
+// deadlines is an answer that notes until when its request may be read.
+type deadlines struct {
+	httptest.ResponseRecorder
+	set []time.Time
+}
+
+func (d *deadlines) SetReadDeadline(t time.Time) error {
+	d.set = append(d.set, t)
+	return nil
+}
+
+// Who sends a request slowly is not waited for, but who waits for news is.
+func TestSlowRequests(t *testing.T) {
+	w := newWorld(t, nil)
+	d := &deadlines{}
+	w.serve(d, httptest.NewRequest("POST", Path+"?fetch-timeout=0s", strings.NewReader("{}")))
+	if len(d.set) != 2 || d.set[0].IsZero() || time.Until(d.set[0]) > bodyTime || !d.set[1].IsZero() {
+		t.Errorf("deadlines %v", d.set)
 	}
 }

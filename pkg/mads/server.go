@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	madsproto "github.com/atoll-mesh/atoll/api/kuma/observability/v1"
+	"github.com/atoll-mesh/atoll/pkg/observe"
 	"github.com/atoll-mesh/atoll/pkg/view"
 )
 
@@ -53,6 +54,9 @@ const (
 	defaultFetchTimeout = 30 * time.Second
 	maxRequest          = 1 << 20
 	stopTime            = 2 * time.Second
+	// bodyTime is how long a client may take to send its request, which is small.
+	// What it waits for news does not count.
+	bodyTime = 10 * time.Second
 )
 
 // New opens the port.
@@ -98,8 +102,9 @@ func (s *Server) Run(ctx context.Context) error {
 			mux.ServeHTTP(w, r)
 		}),
 		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       2 * time.Minute,
 		Protocols:         new(http.Protocols),
-		ErrorLog:          slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
+		ErrorLog:          observe.ServerLog(s.cfg.Log),
 	}
 	h.Protocols.SetHTTP1(true)
 	h.Protocols.SetHTTP2(true)
@@ -137,7 +142,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	conn := http.NewResponseController(w)
+	_ = conn.SetReadDeadline(time.Now().Add(bodyTime)) // fails only where there is no connection
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
+	_ = conn.SetReadDeadline(time.Time{})
 	if err != nil {
 		status := http.StatusBadRequest
 		var large *http.MaxBytesError
