@@ -7,11 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/atoll-mesh/atoll/pkg/observe"
 )
 
 const (
@@ -30,7 +31,7 @@ func (r *Replica) serve(ctx context.Context, a *authority) error {
 	s := &http.Server{
 		Handler: mux, TLSConfig: a.server(),
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute,
-		ErrorLog: slog.NewLogLogger(r.cfg.Log.Handler(), slog.LevelDebug),
+		ErrorLog: observe.ServerLog(r.cfg.Log),
 	}
 	stop := context.AfterFunc(ctx, func() {
 		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
