@@ -145,7 +145,8 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	c := newController(cfg)
-	gap, retry, chain := time.Duration(0), retryMin, 0
+	gap, retry := time.Duration(0), retryMin
+	chain, commits := 0, false // passes since the last pause, and whether one wrote or tried to
 	for {
 		deadline, wrote, err := c.pass(ctx)
 		switch {
@@ -160,11 +161,12 @@ func Run(ctx context.Context, cfg Config) error {
 			}
 			cfg.Log.Log(ctx, level, "what the control plane decided could not be written and is decided again", "error", err, "retryIn", retry)
 			deadline = earliest(deadline, time.Now().Add(retry))
-			retry = min(2*retry, retryMax)
+			retry, commits = min(2*retry, retryMax), true
 		default:
 			retry = retryMin
 			// What follows from this pass alone is no churn: an identity, the trust in
 			// it and the services that have it are steps of one change.
+			commits = commits || wrote
 			if chain++; wrote && c.alone() && chain < chainMax {
 				select { // the wake of its own commit
 				case <-sub.C():
@@ -173,7 +175,6 @@ func Run(ctx context.Context, cfg Config) error {
 				continue
 			}
 		}
-		chain = 0
 		if err := sleep(ctx, gap); err != nil {
 			return err
 		}
@@ -181,9 +182,15 @@ func Run(ctx context.Context, cfg Config) error {
 		if err := sub.Wait(ctx, deadline); err != nil { // a grace period, an age, or a retry
 			return err
 		}
-		if gap = min(max(2*gap, gapMin), gapMax); time.Since(asleep) >= quiet {
+		switch {
+		case time.Since(asleep) >= quiet:
 			gap = 0
+		case commits:
+			gap = min(max(2*gap, gapMin), gapMax)
+		default: // changes that nothing follows from
+			gap /= 2
 		}
+		chain, commits = 0, false
 	}
 }
 
