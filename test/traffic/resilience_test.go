@@ -3,11 +3,13 @@ package traffic_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -34,6 +36,7 @@ func TestResilience(t *testing.T) {
 		{"MeshCircuitBreaker/panic", breakerPanic},
 		{"MeshLoadBalancingStrategy/all", balanceAll},
 		{"MeshTCPRoute/http", routeHTTPAsTCP},
+		{"MeshTCPRoute/open", routeHTTPAsTCPWhileOpen},
 	} {
 		if !t.Run(c.name, func(t *testing.T) { c.run(t, m) }) {
 			break // others would show the same
@@ -186,6 +189,36 @@ spec: {to: [{targetRef: {kind: MeshService, labels: {app: spread}}, default: {lo
 		}
 		if a.Count.Load() < 3 || b.Count.Load() < 3 {
 			t.Errorf("%s: %d and %d requests", lb, a.Count.Load(), b.Count.Load())
+		}
+	}
+}
+
+// routeHTTPAsTCPWhileOpen: requests of a connection that is older than the route
+// go where it says.
+func routeHTTPAsTCPWhileOpen(t *testing.T, m *traffic.Mesh) {
+	at := m.Service(t, "web-open", "http", nil, traffic.Serve(t, traffic.Named("old")).Port)
+	m.Service(t, "web-moved", "http", nil, traffic.Serve(t, traffic.Named("new")).Port)
+	var kept http.Transport
+	defer kept.CloseIdleConnections()
+	ask := func() string {
+		resp, err := (&http.Client{Transport: &kept, Timeout: 10 * time.Second}).Get("http://" + at + "/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		b, _ := io.ReadAll(resp.Body)
+		return fmt.Sprint(resp.StatusCode, " ", string(b))
+	}
+	if got := ask(); got != "200 old" {
+		t.Fatalf("before: %s", got)
+	}
+	m.Apply(t, `
+type: MeshTCPRoute
+name: web-open
+spec: {to: [{targetRef: {kind: MeshService, labels: {app: web-open}}, rules: [{default: {backendRefs: [{kind: MeshService, labels: {app: web-moved}}]}}]}]}`)
+	for range 3 {
+		if got := ask(); got != "200 new" {
+			t.Errorf("after: %s", got)
 		}
 	}
 }
