@@ -42,7 +42,7 @@ func (e *Engine) join(p *Proxy, s *shape) {
 	if p.gates {
 		key.rules = p.inbound
 	}
-	client, tls := p.secured.audienceTLS(p.matched.ClientTLS(), p.gates)
+	client, tls := p.secured.audienceTLS(p.matched.ClientTLS(), p.gates, p.audience)
 	key.tls = tls
 	if p.audience != nil && p.audience.key == key {
 		p.audience.matched = p.matched // the same in content; lets the old index go

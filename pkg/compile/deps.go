@@ -78,14 +78,7 @@ func (x depIndex) remove(u *unit, k view.Key) {
 
 // touched calls mark with k for every unit that read k, or a list that k is part of.
 func (x depIndex) touched(k view.Key, mark func(*unit, view.Key)) {
-	id := k.ID
-	keys := [...]view.Key{
-		k,
-		{Table: k.Table, ID: resource.ID{Type: id.Type, Mesh: id.Mesh}}, // the type in the mesh
-		{Table: k.Table, ID: resource.ID{Type: id.Type}},                // the type
-		{Table: k.Table, ID: resource.ID{Mesh: id.Mesh}},                // the mesh
-		{Table: k.Table},
-	}
+	keys := readAs(k)
 	for i, key := range keys {
 		if i > 0 && key == k {
 			continue
@@ -94,4 +87,26 @@ func (x depIndex) touched(k view.Key, mark func(*unit, view.Key)) {
 			mark(u, k)
 		}
 	}
+}
+
+// readAs is what somebody may have read who read k.
+func readAs(k view.Key) [5]view.Key {
+	id := k.ID
+	return [...]view.Key{
+		k,
+		{Table: k.Table, ID: resource.ID{Type: id.Type, Mesh: id.Mesh}}, // the type in the mesh
+		{Table: k.Table, ID: resource.ID{Type: id.Type}},                // the type
+		{Table: k.Table, ID: resource.ID{Mesh: id.Mesh}},                // the mesh
+		{Table: k.Table},
+	}
+}
+
+// concerns tells whether k is among what was read.
+func concerns(read map[view.Key]struct{}, k view.Key) bool {
+	for _, key := range readAs(k) {
+		if _, ok := read[key]; ok {
+			return true
+		}
+	}
+	return false
 }

@@ -142,7 +142,7 @@ func (x *single) audience() audienceKey {
 	if len(x.shape.Gates) > 0 {
 		k.rules = x.matched.InboundDigest()
 	}
-	_, k.tls = x.sec.audienceTLS(x.matched.ClientTLS(), len(x.shape.Gates) > 0)
+	_, k.tls = x.sec.audienceTLS(x.matched.ClientTLS(), len(x.shape.Gates) > 0, nil)
 	return k
 }
 

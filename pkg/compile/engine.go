@@ -220,6 +220,7 @@ func (e *Engine) advance() {
 	}
 	e.log.Info("compiling everything anew", "revision", next.Revision(), "last", prev.Revision())
 	for _, m := range e.meshes {
+		m.others = true
 		e.mark(&m.unit)
 	}
 	for _, r := range e.rows {
@@ -246,6 +247,8 @@ func (e *Engine) touch(u *unit, k view.Key) {
 			o.changed = map[resource.ID]struct{}{}
 		}
 		o.changed[k.ID] = struct{}{}
+	case *mesh:
+		o.others = o.others || concerns(o.idsRead, k)
 	case *audience:
 		// Its roster tells what became of destinations.
 		o.whole = o.whole || o.roster == nil || k.Table != view.Destinations || k.Mesh != o.key.mesh

@@ -111,8 +111,8 @@ func (m *mutual) toward(d *topology.Destination, section string) *ir.UpstreamTLS
 }
 
 // audienceTLS is what of it tells audiences apart. Which clients may connect
-// matters to the listeners of zone proxies alone.
-func (s *secured) audienceTLS(params ir.TLSParams, gates bool) (*mutual, digest) {
+// matters to the listeners of zone proxies alone. It is that of a, if it is equal.
+func (s *secured) audienceTLS(params ir.TLSParams, gates bool, a *audience) (*mutual, digest) {
 	if s == nil {
 		return nil, digest{}
 	}
@@ -121,7 +121,16 @@ func (s *secured) audienceTLS(params ir.TLSParams, gates bool) (*mutual, digest)
 	if !gates {
 		m.Clients = nil
 	}
+	if a != nil && a.client.equal(&m) {
+		return a.client, a.key.tls
+	}
 	return &m, digestOf(&m)
+}
+
+func (m *mutual) equal(n *mutual) bool {
+	return m != nil && m.Certificate == n.Certificate && m.Trust == n.Trust && slices.Equal(m.Clients, n.Clients) &&
+		m.Params.MinVersion == n.Params.MinVersion && m.Params.MaxVersion == n.Params.MaxVersion &&
+		slices.Equal(m.Params.Ciphers, n.Params.Ciphers)
 }
 
 // served is the TLS of the listeners of a zone proxy.
@@ -301,9 +310,28 @@ type certify struct {
 	certWarn warnings
 }
 
-// identify decides about the identity and the certificate.
-func (j *matchJob) identify(now time.Time) {
+// identified reports that the proxy is who it was, of identities that are as they
+// were, and that there is nothing to do about its certificate.
+func (p *Proxy) identified(ids *identity.Mesh, now time.Time) bool {
+	switch s := p.secured; {
+	case p.ids != ids:
+		return false
+	case s == nil || s.identity.Spire:
+		return true
+	case identity.Outside(s.identity.Object): // its CA may be another one at any time
+		return false
+	}
+	return p.cert != nil && now.Before(p.cert.renew)
+}
+
+// identify decides about the identity and the certificate. same: the Dataplane is as
+// it was.
+func (j *matchJob) identify(now time.Time, same bool) {
 	ids := j.mesh.ids
+	if p := j.p; same && p.identified(ids, now) {
+		j.secured, j.security, j.cert, j.certWarn.list = p.secured, p.security, p.cert, p.certWarn
+		return
+	}
 	j.secured = secure(ids, j.dp, &j.certWarn)
 	var facts struct {
 		Mutual *mutual
@@ -324,7 +352,7 @@ func (j *matchJob) identify(now time.Time) {
 // settleIdentity takes what identify found.
 func (e *Engine) settleIdentity(j *matchJob) {
 	p := j.p
-	p.secured, p.security = j.secured, j.security
+	p.ids, p.secured, p.security = j.mesh.ids, j.secured, j.security
 	if !slices.Equal(p.certWarn, j.certWarn.list) {
 		p.certWarn = j.certWarn.list
 		e.pending[p] = struct{}{}

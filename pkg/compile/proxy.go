@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -39,7 +40,8 @@ type Proxy struct {
 	ownKeys  []ownKey
 	ownWarn  []Warning
 	audience *audience
-	early    bool // the Set is newer than its revision says
+	early    bool           // the Set is newer than its revision says
+	ids      *identity.Mesh // which tells what follows
 	secured  *secured
 	security digest       // of secured and of whom to trust
 	cert     *certificate // nil: none
@@ -116,6 +118,8 @@ type mesh struct {
 	name    string
 	index   *policy.Index
 	ids     *identity.Mesh
+	idsRead map[view.Key]struct{}  // what ids is made of
+	others  bool                   // something of that changed
 	trust   digest                 // of whom ids trusts
 	trusted map[[32]byte]time.Time // CAs of ids, since when all should know them
 	proxies map[*Proxy]struct{}
@@ -142,12 +146,21 @@ func (e *Engine) indexPolicies(m *mesh) {
 	var w warnings
 	if !w.guard("mesh "+m.name, func() {
 		m.index = newIndex(e.in.Policies, r, m.name)
-		m.ids = identity.NewMesh(e.in.Site, r, m.name)
-		m.trust, m.trusted = digestOf(m.ids.Trust), trustedSince(m.ids, m.trusted, time.Now())
+		if m.ids == nil || m.others { // else proxies need not find out again who they are
+			r := view.NewReader(e.snap)
+			m.idsRead, m.others = r.Deps(), true
+			m.ids = identity.NewMesh(e.in.Site, r, m.name)
+			m.trust, m.trusted = digestOf(m.ids.Trust), trustedSince(m.ids, m.trusted, time.Now())
+			m.others = false
+			for _, i := range m.ids.All() { // files change without telling
+				m.others = m.others || identity.Outside(i.Object)
+			}
+		}
 	}) {
 		e.bug(w.list)
 	}
 	e.deps.set(&m.unit, r.Deps())
+	e.deps.add(&m.unit, maps.Keys(m.idsRead))
 	e.policiesIndexed.Add(1)
 }
 
@@ -227,7 +240,7 @@ func (j *matchJob) run(settings *Settings) {
 	}
 	j.matched = j.index.Match(p.sections, policy.Options{})
 	j.inbound = j.matched.InboundDigest()
-	j.identify(time.Now())
+	j.identify(time.Now(), same)
 	j.probing = j.probing.as(j.matched)
 	if !same || j.inbound != p.inbound || !p.ownOK || j.security != p.security || !j.probing.equal(p.probing) || j.closed != p.closed {
 		j.own = newOwn(settings, &p.info, j.dp, j.matched)

@@ -58,7 +58,7 @@ func (x *single) own(m *policy.Matched) *own {
 
 // plan makes that of its audience, likewise.
 func (x *single) plan(m *policy.Matched) *plan {
-	client, _ := x.sec.audienceTLS(m.ClientTLS(), len(x.shape.Gates) > 0)
+	client, _ := x.sec.audienceTLS(m.ClientTLS(), len(x.shape.Gates) > 0, nil)
 	return newPlan(x.r, x.info.ID.Mesh, x.in.Site, x.shape, m, &x.in.Settings, client)
 }
 

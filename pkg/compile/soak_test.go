@@ -44,6 +44,7 @@ func soak(t *testing.T, changes int, every time.Duration) {
 	attached := map[string]*Proxy{}
 	var early, most, last usage
 	for n := range changes {
+		g.roomy = n/100%2 == 1 // each world for a while, and what is left of the other
 		g.change(w, attached, n, ca)
 		time.Sleep(every)
 		synctest.Wait()
@@ -51,6 +52,7 @@ func soak(t *testing.T, changes int, every time.Duration) {
 			if got, err := w.e.CheckOne(ctx); err != nil || len(got.Differences) > 0 {
 				t.Fatalf("after %d changes: %+v, %v", n, got, err)
 			}
+			w.checkHoldings()
 		}
 		if n%(changes/20) == 0 {
 			last = used()
@@ -66,7 +68,7 @@ func soak(t *testing.T, changes int, every time.Duration) {
 	s := w.e.Stats()
 	t.Logf("%d changes, %d checks, %d certificates; heap %d KiB after a quarter, %d KiB at most, %d KiB at the end; %+v",
 		changes, s.Checks, s.Certificates, early.heap>>10, most.heap>>10, last.heap>>10, s)
-	if s.Mismatches+s.Bugs+s.FullLagged+s.FullRestored > 0 || s.Checks == 0 || s.Certificates == 0 {
+	if s.Mismatches+s.Bugs+s.FullLagged+s.FullRestored > 0 || s.Checks == 0 || s.Certificates == 0 || s.AudiencesFollowed == 0 {
 		t.Errorf("%+v", s)
 	}
 	// The world is of one size, but what is in it at a moment differs.
