@@ -89,7 +89,7 @@ func migrateCommand(file *string) *cobra.Command {
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	migrate.AddCommand(&cobra.Command{
-		Use: "up", Short: "Bring the schema of PostgreSQL up to date, which 'run' does by itself too", Args: cobra.NoArgs,
+		Use: "up", Short: "Bring the schema of PostgreSQL up to date, which 'run' does by itself too, unless store.postgres.requireMigrated is set", Args: cobra.NoArgs,
 		Example: `  ATOLL_MODE=global ATOLL_STORE_POSTGRES_HOST=db atoll-cp migrate up`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, _, err := config.Load(*file, os.Environ())

@@ -209,6 +209,8 @@ type Postgres struct {
 	MaxConnectionLifetime       Duration    `json:"maxConnectionLifetime"`
 	MaxConnectionLifetimeJitter Duration    `json:"maxConnectionLifetimeJitter"`
 	HealthCheckInterval         Duration    `json:"healthCheckInterval"`
+	RequireMigrated             bool        `json:"requireMigrated"`                                          // the schema is changed by `migrate up` only
+	TolerateNewerDBVersions     bool        `json:"tolerateNewerDBVersions" env:"TOLERATE_NEWER_DB_VERSIONS"` // the next one always is
 	TLS                         PostgresTLS `json:"tls"`
 }
 

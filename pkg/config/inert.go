@@ -12,7 +12,6 @@ var inertKeys = map[string]string{
 	"store.postgres.maxIdleConnections":                    "the pool is bounded by maxOpenConnections and minOpenConnections",
 	"store.postgres.maxListQueryElements":                  "lists do not query the database",
 	"store.postgres.readReplica":                           "reads do not query the database",
-	"store.postgres.tolerateNewerDBVersions":               "a schema that is one version newer is always tolerated",
 	"eventBus":                                             "changes are read from the log; there is no bus",
 	"xdsServer.dataplaneConfigurationRefreshInterval":      "proxies are updated when something changes, not by time",
 	"xdsServer.nackBackoff":                                "rejected versions are remembered, not retried",

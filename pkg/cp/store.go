@@ -72,6 +72,8 @@ func postgresConfig(c *config.Postgres) postgres.Config {
 		MaxConnectionLifetime:       c.MaxConnectionLifetime.Duration,
 		MaxConnectionLifetimeJitter: c.MaxConnectionLifetimeJitter.Duration,
 		HealthCheckInterval:         c.HealthCheckInterval.Duration,
+		RequireMigrated:             c.RequireMigrated,
+		TolerateNewerSchema:         c.TolerateNewerDBVersions,
 	}
 }
 
