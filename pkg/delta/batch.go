@@ -218,43 +218,14 @@ func apart(l layered) bool {
 
 const maxApart = 64
 
-// aligned returns the layers of two sources of one owner; old may be nil. ok is
-// false when they cannot be compared one by one.
-func aligned(now, old Source) (a, b layered, ok bool) {
-	a, ok = now.(layered)
-	if !ok || old == nil {
-		return a, nil, ok
-	}
-	b, ok = old.(layered)
-	return a, b, ok && a.Layers() == b.Layers()
-}
-
-func layerOf(l layered, i int) *Table {
-	if l == nil {
-		return nil
-	}
-	return l.Layer(i)
-}
-
 // whole takes all that is to be sent of a type into one message, from batches that
 // are shared with other streams, and notes that the peer holds it. ok is false
 // when that is not possible, or not worth it; nothing happened then.
 func (s *Stream) whole(t *state) (m *Message, ok bool) {
-	if len(t.off) > 0 {
+	if len(t.off) > 0 || !t.wildcard && (t.base == nil || t.names.len() == 0) {
 		return nil, false
 	}
-	var of *names
-	old := t.base
-	asked := t.group.names
-	switch {
-	case asked != nil && (t.base == t.want || asked == t.names && !t.wildcard):
-		of, old = asked, nil
-	case asked != nil || !t.wildcard && (t.base == nil || t.names.len() == 0):
-		return nil, false
-	case !t.wildcard:
-		of = t.names
-	}
-	now, before, ok := aligned(t.want, old)
+	now, ok := t.want.(layered)
 	if !ok || !apart(now) {
 		return nil, false
 	}
@@ -262,51 +233,117 @@ func (s *Stream) whole(t *state) (m *Message, ok bool) {
 	if !t.greeted && t.cfg != nil && t.cfg.WholeFirst {
 		limit = 0
 	}
-	var batches []*batch
-	var singles []*Resource
-	count, size := 0, headroom
-	gates := asked != nil
-	for i := range now.Layers() {
-		table, prev := now.Layer(i), layerOf(before, i)
-		if table == prev {
-			continue
+	c := collection{}
+	asked := t.group.names
+	if asked != nil {
+		for i := range now.Layers() {
+			c.add(now.Layer(i), nil, asked)
 		}
-		if table == nil {
-			return nil, false
+		if c.count != asked.len() {
+			return nil, false // some do not exist
 		}
-		var b *batch
-		switch n := table.differ(prev, of); {
-		case n == 0:
-			continue
-		case n >= fewest:
-			b = table.since(prev, of)
-			batches = append(batches, b)
-		default:
-			b = table.choose(prev, of)
-			singles = append(singles, b.resources...)
-		}
-		if b.gone {
-			return nil, false
-		}
-		count += len(b.resources)
-		size += b.size
-		gates = gates || b.adds
+		c.gates = true
 	}
-	if count < fewest || asked != nil && count != asked.len() || limit > 0 && size > limit {
+	if t.base != t.want && (asked != t.names || t.wildcard) {
+		before, ok := t.base.(layered)
+		if t.base != nil && (!ok || before.Layers() != now.Layers()) {
+			return nil, false
+		}
+		of := t.names
+		if t.wildcard {
+			of = nil
+		}
+		for i := range now.Layers() {
+			table, prev := now.Layer(i), (*Table)(nil)
+			if before != nil {
+				prev = before.Layer(i)
+			}
+			switch {
+			case table == prev:
+			case asked == nil:
+				c.add(table, prev, of)
+			case prev == nil || !c.addFew(table, prev, of, asked):
+				return nil, false
+			}
+		}
+	}
+	if c.gone || c.count < fewest || limit > 0 && c.size+headroom > limit {
 		return nil, false
 	}
-	m = &Message{gates: gates, batches: batches}
-	if len(batches) == 1 && len(singles) == 0 {
-		m.Resources = slices.Clip(batches[0].resources)
-	} else {
-		m.Resources = make([]*Resource, 0, count)
-		for _, b := range batches {
-			m.Resources = append(m.Resources, b.resources...)
-		}
-		m.Resources = append(m.Resources, singles...)
-	}
 	t.base, t.group = t.want, group{}
-	return m, true
+	return c.message(), true
+}
+
+// collection is what a message is made of.
+type collection struct {
+	batches []*batch
+	singles []*Resource
+	count   int
+	size    int
+	gates   bool
+	gone    bool // something is to be removed
+}
+
+// add takes what differs from an older table and has one of the names.
+func (c *collection) add(t, prev *Table, of *names) {
+	n := t.differ(prev, of)
+	if n == 0 {
+		return
+	}
+	if t == nil {
+		c.gone = true
+		return
+	}
+	var b *batch
+	if n >= fewest {
+		b = t.since(prev, of)
+		c.batches = append(c.batches, b)
+	} else {
+		b = t.choose(prev, of)
+		c.singles = append(c.singles, b.resources...)
+	}
+	c.count += len(b.resources)
+	c.size += b.size
+	c.gates = c.gates || b.adds
+	c.gone = c.gone || b.gone
+}
+
+// addFew takes what differs and was not taken as one of other names. It refuses
+// when that may be much.
+func (c *collection) addFew(t, prev *Table, of, but *names) bool {
+	changed := t.Changed(prev)
+	if len(changed) > fewest {
+		return false
+	}
+	for _, name := range changed {
+		if but.has(name) || of != nil && !of.has(name) {
+			continue
+		}
+		r, old := t.Get(name), prev.Get(name)
+		switch {
+		case r == nil:
+			c.gone = c.gone || old != nil
+		case !sameVersion(r, old):
+			c.singles = append(c.singles, r)
+			c.count++
+			c.size += len(r.encoded())
+		}
+	}
+	return true
+}
+
+func (c *collection) message() *Message {
+	m := &Message{gates: c.gates, batches: c.batches}
+	if len(c.batches) == 1 && len(c.singles) == 0 {
+		m.Resources = slices.Clip(c.batches[0].resources)
+		return m
+	}
+	m.Resources = make([]*Resource, 0, c.count)
+	for _, b := range c.batches {
+		m.Resources = append(m.Resources, b.resources...)
+	}
+	m.Resources = append(m.Resources, c.singles...)
+	return m
 }
 
 // differ is about how many resources differ from an older table and have one of

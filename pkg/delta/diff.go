@@ -117,7 +117,7 @@ func (t *state) pending(what part) bool {
 	}
 	if what&upserts == 0 {
 		// Only names that were asked for or sent before are answered or removed.
-		if len(t.off) == 0 && !t.missing() && (what&removals == 0 || !t.loses()) {
+		if len(t.off) == 0 && (what == removals && !t.group.held || !t.missing()) && (what&removals == 0 || !t.loses()) {
 			return false
 		}
 	}
@@ -148,8 +148,9 @@ func (t *state) loses() bool {
 	if t.base == nil || t.base == t.want {
 		return false
 	}
-	now, before, ok := aligned(t.want, t.base)
-	if !ok {
+	now, ok := t.want.(layered)
+	before, also := t.base.(layered)
+	if !ok || !also || now.Layers() != before.Layers() {
 		return true
 	}
 	for i := range now.Layers() {

@@ -194,7 +194,7 @@ func (s *Stream) subscribe(t *state, add, remove []string) {
 // more takes names that are added to others, when that is all and none was there
 // before.
 func (t *state) more(p *Pool, add, remove []string) bool {
-	if t.wildcard || t.group.names != nil || len(remove) > 0 || slices.Contains(add, wildcard) {
+	if t.wildcard || t.group.held || len(remove) > 0 || slices.Contains(add, wildcard) {
 		return false
 	}
 	for _, name := range add {
@@ -202,7 +202,7 @@ func (t *state) more(p *Pool, add, remove []string) bool {
 			return false
 		}
 	}
-	t.group = group{names: p.with(nil, add, nil)}
+	t.group = group{names: p.with(t.group.names, add, nil)}
 	t.names = p.with(t.names, add, nil)
 	return true
 }

@@ -2,6 +2,7 @@ package delta
 
 import (
 	"iter"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -72,6 +73,7 @@ func (t *Table) With(changes map[string]*Resource) *Table {
 	if len(names) == 0 {
 		return t
 	}
+	slices.Sort(names) // peers ask for what goes with them in this order
 	if t == nil {
 		t = NewTable()
 	}
@@ -217,6 +219,7 @@ func follow(steps []step, from *identity) (names []string, ok bool) {
 				}
 			}
 		}
+		slices.Sort(names)
 		return names, true
 	}
 	return nil, false

@@ -57,6 +57,9 @@ func (l *lists) keep(n list) {
 	l.last = append(l.last, n)
 }
 
+// requests is room for one while it is decoded.
+var requests = sync.Pool{New: func() any { return new([]byte) }}
+
 const fieldSubscribe = 3 // resource_names_subscribe of DeltaDiscoveryRequest
 
 // Unmarshal implements encoding.CodecV2. Who gets a request does not change the
@@ -66,9 +69,15 @@ func (c *codec) Unmarshal(data mem.BufferSlice, v any) error {
 	if !ok || data.Len() < longList {
 		return c.CodecV2.Unmarshal(data, v)
 	}
-	buf := data.MaterializeToBuffer(mem.DefaultBufferPool())
-	defer buf.Free()
-	b := buf.ReadOnlyData()
+	room := requests.Get().(*[]byte)
+	b := (*room)[:0]
+	for _, part := range data {
+		b = append(b, part.ReadOnlyData()...)
+	}
+	if cap(b) <= hugeList {
+		*room = b
+		defer requests.Put(room)
+	}
 	from, to := subscribed(b)
 	if to-from < longList || to-from > hugeList {
 		return proto.Unmarshal(b, req)
