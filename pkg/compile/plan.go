@@ -186,6 +186,9 @@ func (o *outbound) buildIn(p *plan) (*ir.Listener, []*ir.RouteConfig, []backend)
 		backends = append(backends, backend{id: d.ID, section: d.Port.Section})
 	}
 	if rc == nil {
+		rc = lingering(o.dest, l)
+	}
+	if rc == nil {
 		return l, nil, backends
 	}
 	return l, []*ir.RouteConfig{rc}, backends
