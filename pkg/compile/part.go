@@ -22,9 +22,14 @@ type part struct {
 	seen map[*outbound]bool // planned again, or gone
 }
 
-// maxParts bounds how many references of policies are followed, each of which may
-// lead to all destinations.
-const maxParts = 64
+const (
+	// maxParts bounds how many references of policies are followed, each of which
+	// may lead to all destinations.
+	maxParts = 64
+	// maxLooks bounds how often what was looked up is compared with what changed.
+	// Beyond it, planning everything costs less.
+	maxLooks = 1 << 16
+)
 
 // base is the holding to which an audience is compared; nil: it is planned as a
 // whole.
@@ -48,7 +53,7 @@ func (a *audience) base() *holding {
 // planPart plans what differs from a holding. It returns nil when everything may.
 func planPart(r *view.Reader, site resource.Site, a *audience, h *holding) *plan {
 	changes, ok := a.roster.since(h.version)
-	if !ok {
+	if !ok || len(changes)*len(h.looking) > maxLooks {
 		return nil
 	}
 	said := a.matched.OutboundChange(h.audience.matched)
