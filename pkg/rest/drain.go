@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -179,7 +180,7 @@ func (a *API) editDrain(w http.ResponseWriter, r *http.Request, edit func(*syste
 			return nil, err
 		}
 		if !back && !in.Force {
-			if err := a.breaks(s, id.Name, in.Services); err != nil {
+			if err := a.breaks(r.Context(), s, id.Name, in.Services); err != nil {
 				return nil, err
 			}
 		}
@@ -194,13 +195,16 @@ func (a *API) editDrain(w http.ResponseWriter, r *http.Request, edit func(*syste
 }
 
 // breaks is the answer when requests would fail, with all reasons.
-func (a *API) breaks(s *view.Snapshot, zone string, services []drainedService) error {
+func (a *API) breaks(ctx context.Context, s *view.Snapshot, zone string, services []drainedService) error {
 	if len(services) == 0 {
 		services = []drainedService{{}}
 	}
 	var errs resource.FieldErrors
-	a.looking.Lock()
-	defer a.looking.Unlock()
+	done, err := a.looking.wait(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	for _, svc := range services {
 		gaps, err := failover.Breaks(a.failoverInputs(s), failover.Drain{Zone: zone, Mesh: svc.Mesh, Service: svc.Name})
 		if err != nil {

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"iter"
 	"net/http"
 	"slices"
 	"strconv"
@@ -9,8 +10,6 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/policy"
 	"github.com/atoll-mesh/atoll/pkg/resource"
 	"github.com/atoll-mesh/atoll/pkg/view"
-
-	"iter"
 )
 
 // dryRun tells whether a request only asks what it would do.
@@ -82,6 +81,7 @@ func (a *API) preview(w http.ResponseWriter, r *http.Request, s *view.Snapshot, 
 		to = next.JSON()
 		b.Warnings = append(b.Warnings, warnings(next)...)
 	}
+	reach := &reach{a: a, s: a.visibleTo(r, s), proxies: map[string]bool{}, services: map[string]bool{}, zones: map[string]bool{}}
 	if b.Operation != "none" {
 		if !some.Kind.AdminOnly {
 			var err error
@@ -89,22 +89,23 @@ func (a *API) preview(w http.ResponseWriter, r *http.Request, s *view.Snapshot, 
 				return err
 			}
 		}
-		seen := a.visibleTo(r, s)
 		for _, id := range goesWithIt {
-			if seen.Get(id) == nil {
+			if reach.s.Get(id) == nil {
 				continue
 			}
 			b.Deleted = append(b.Deleted, id.String())
 		}
-		reach := &reach{a: a, s: seen, proxies: map[string]bool{}, services: map[string]bool{}, zones: map[string]bool{}}
 		for _, o := range []*resource.Object{old, next} {
 			if o != nil {
 				reach.of(o)
 			}
 		}
-		b.Affects.Proxies, b.Affects.Services, b.Affects.Zones = listNames(reach.proxies), listNames(reach.services), listNames(reach.zones)
-		b.Envoy = a.effects(r, s, old, next, reach.proxies)
+		var err error
+		if b.Envoy, err = a.effects(r, s, old, next, reach.proxies); err != nil {
+			return err
+		}
 	}
+	b.Affects.Proxies, b.Affects.Services, b.Affects.Zones = listNames(reach.proxies), listNames(reach.services), listNames(reach.zones)
 	noteRevision(w, s.Revision())
 	writeJSON(w, http.StatusOK, b)
 	return nil

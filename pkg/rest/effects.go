@@ -46,13 +46,13 @@ type xdsChange struct {
 
 // effects compares what the proxies of a mesh are given with and without a
 // change of a policy. Nil: that cannot be told here.
-func (a *API) effects(r *http.Request, s *view.Snapshot, old, next *resource.Object, named map[string]bool) *xdsEffects {
+func (a *API) effects(r *http.Request, s *view.Snapshot, old, next *resource.Object, named map[string]bool) (*xdsEffects, error) {
 	some := next
 	if some == nil {
 		some = old
 	}
 	if some.Kind.Policy == nil || a.Site.Global || a.ProxyInfo == nil {
-		return nil
+		return nil, nil
 	}
 	after := s.Without([]resource.ID{some.ID})
 	if next != nil {
@@ -71,9 +71,12 @@ func (a *API) effects(r *http.Request, s *view.Snapshot, old, next *resource.Obj
 	}
 	bodies := a.Access.ConfigDump(auth.UserFrom(r.Context())) == nil
 	out := &xdsEffects{Compared: len(proxies), Groups: []xdsEffect{}}
-	a.looking.Lock()
-	groups := compile.Effects(a.Compile, s, after, proxies)
-	a.looking.Unlock()
+	groups, err := inTurn(r.Context(), a.looking, func() ([]compile.Effect, error) {
+		return compile.Effects(a.Compile, s, after, proxies), nil
+	})
+	if err != nil {
+		return nil, err
+	}
 	for _, g := range groups {
 		out.Changed += len(g.Proxies)
 		if len(out.Groups) == maxGroups {
@@ -98,7 +101,7 @@ func (a *API) effects(r *http.Request, s *view.Snapshot, old, next *resource.Obj
 		}
 		out.Groups = append(out.Groups, e)
 	}
-	return out
+	return out, nil
 }
 
 // unified is the difference between the JSON of two resources.

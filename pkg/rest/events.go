@@ -62,7 +62,7 @@ func (a *API) openStream(w http.ResponseWriter, r *http.Request) (*stream, error
 	}
 	if a.streams.Add(1) > maxStreams {
 		a.streams.Add(-1)
-		return nil, &problem{http.StatusServiceUnavailable, "Service unavailable", "there are too many event streams", nil}
+		return nil, busy("there are too many event streams")
 	}
 	releaseSlot(r.Context()) // a stream is no request under way
 	s := a.View.Snapshot()

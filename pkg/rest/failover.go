@@ -4,17 +4,12 @@ import (
 	"errors"
 	"net/http"
 	"slices"
-	"sync"
 
 	"github.com/atoll-mesh/atoll/pkg/auth"
 	"github.com/atoll-mesh/atoll/pkg/failover"
 	"github.com/atoll-mesh/atoll/pkg/kind"
 	"github.com/atoll-mesh/atoll/pkg/view"
 )
-
-// looking has one look ahead made at a time: each takes all processors that it
-// can get.
-type looking struct{ sync.Mutex }
 
 type gapsAnswer struct {
 	Total  int             `json:"total"`
@@ -55,9 +50,9 @@ func (a *API) failoverGaps(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	s := a.View.Snapshot()
-	a.looking.Lock()
-	report, err := failover.Check(a.failoverInputs(s), q)
-	a.looking.Unlock()
+	report, err := inTurn(r.Context(), a.looking, func() (*failover.Report, error) {
+		return failover.Check(a.failoverInputs(s), q)
+	})
 	if err != nil {
 		return zoneProblem(err)
 	}
@@ -82,9 +77,9 @@ func (a *API) failoverSimulate(w http.ResponseWriter, r *http.Request) error {
 		return badRequest("name the zone to lose: ?lose=ZONE")
 	}
 	s := a.View.Snapshot()
-	a.looking.Lock()
-	sim, err := failover.Simulate(a.failoverInputs(s), lose, mesh)
-	a.looking.Unlock()
+	sim, err := inTurn(r.Context(), a.looking, func() (*failover.Simulation, error) {
+		return failover.Simulate(a.failoverInputs(s), lose, mesh)
+	})
 	if err != nil {
 		return zoneProblem(err)
 	}

@@ -113,7 +113,7 @@ func TestDryRun(t *testing.T) {
 	w.wantStatus(w.put(pathT1, timeoutDoc(1)), 201)
 	before = w.revision()
 	preview(w.put(pathT1+"?dryRun=true", timeoutDoc(1)))
-	if p.Operation != "none" {
+	if p.Operation != "none" || p.Affects.Proxies.Names == nil {
 		t.Errorf("%+v", p)
 	}
 	preview(w.put(pathT1+"?dryRun=true", timeoutDoc(2)))

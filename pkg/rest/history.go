@@ -177,7 +177,7 @@ func (a *API) history(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	ctx, user := r.Context(), auth.UserFrom(r.Context())
-	done, err := a.heavy(ctx)
+	done, err := a.logReads.wait(ctx)
 	if err != nil {
 		return err
 	}
@@ -208,6 +208,7 @@ scan:
 			items = append(items, changeOf(&c, ch))
 		}
 	}
+	done() // before the answer, which may be read slowly
 	noteRevision(w, head)
 	body := struct {
 		Items []changeBody `json:"items"`
@@ -262,7 +263,7 @@ func (a *API) revision(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	ctx, user := r.Context(), auth.UserFrom(r.Context())
-	done, err := a.heavy(ctx)
+	done, err := a.logReads.wait(ctx)
 	if err != nil {
 		return err
 	}
@@ -271,6 +272,7 @@ func (a *API) revision(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	done() // before the answer, which may be read slowly
 	if len(shown) == 0 {
 		return notFound("Could not retrieve a revision")
 	}

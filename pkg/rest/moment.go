@@ -27,7 +27,7 @@ func (a *API) moment(r *http.Request, types ...resource.Type) (rows, error) {
 			return nil, badRequest("at: earlier values of %s are not shown", k.Displays)
 		}
 	}
-	done, err := a.heavy(r.Context())
+	done, err := a.logReads.wait(r.Context())
 	if err != nil {
 		return nil, err
 	}
@@ -40,19 +40,6 @@ func (a *API) moment(r *http.Request, types ...resource.Type) (rows, error) {
 		return s, nil
 	}
 	return a.reconstruct(r.Context(), s, rev, types)
-}
-
-// heavyReads bounds how many requests read the log at a time.
-const heavyReads = 2
-
-// heavy waits for a turn to read much of the log.
-func (a *API) heavy(ctx context.Context) (done func(), err error) {
-	select {
-	case a.logReads <- struct{}{}:
-		return func() { <-a.logReads }, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
 }
 
 func gone(format string, args ...any) error {

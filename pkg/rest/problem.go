@@ -42,6 +42,10 @@ func notFound(title string) *problem {
 	return &problem{http.StatusNotFound, title, "Not found", nil}
 }
 
+func busy(detail string) *problem {
+	return &problem{http.StatusServiceUnavailable, "Service unavailable", detail, nil}
+}
+
 func badRequest(format string, args ...any) *problem {
 	return &problem{http.StatusBadRequest, "Bad Request", fmt.Sprintf(format, args...), nil}
 }
@@ -150,6 +154,9 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 		for _, f := range unreadable.FieldErrors {
 			body.Unreadable = append(body.Unreadable, parameter{Field: f.Field, Reason: f.Reason})
 		}
+	}
+	if p.Status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
 	}
 	writeJSON(w, p.Status, body)
 }

@@ -247,8 +247,7 @@ func (a *API) await(r *http.Request, rev store.Revision) error {
 	defer cancel()
 	_, err := a.View.Wait(ctx, rev)
 	if errors.Is(err, context.DeadlineExceeded) {
-		return &problem{http.StatusServiceUnavailable, "Service unavailable",
-			fmt.Sprintf("revision %d is not visible here yet; the newest is %d", rev, a.View.Snapshot().Revision()), nil}
+		return busy(fmt.Sprintf("revision %d is not visible here yet; the newest is %d", rev, a.View.Snapshot().Revision()))
 	}
 	return err
 }

@@ -91,11 +91,11 @@ type API struct {
 	overviews   overviewCache
 	indexes     indexCache
 	meshes      meshInsights
-	looking     looking
+	looking     queue // to look ahead: each takes all processors that it can get
 	feed        feed
 	streams     atomic.Int64
 	slots       slots
-	logReads    chan struct{} // turns to read much of the log
+	logReads    queue // to read much of the log
 	insight     struct {
 		sync.Mutex
 		revision store.Revision
@@ -125,7 +125,7 @@ func newAPI(cfg Config) *API {
 	if cfg.MaxRequests == 0 {
 		cfg.MaxRequests = defaultRequests
 	}
-	a := &API{Config: cfg, started: cfg.Now(), turns: newTurns(), slots: make(slots, cfg.MaxRequests), logReads: make(chan struct{}, heavyReads)}
+	a := &API{Config: cfg, started: cfg.Now(), turns: newTurns(), slots: make(slots, cfg.MaxRequests), looking: newQueue(1), logReads: newQueue(2)}
 	a.description = sync.OnceValues(a.makeDescription)
 	return a
 }
@@ -253,8 +253,7 @@ func (a *API) enter(w http.ResponseWriter, r *http.Request, pattern string, poss
 	noteRoute(w, pattern)
 	r, place, ok := a.slots.enter(r)
 	if !ok {
-		w.Header().Set("Retry-After", "1")
-		a.fail(w, r, &problem{http.StatusServiceUnavailable, "Service unavailable", "too many requests are being answered; try again", nil})
+		a.fail(w, r, busy("too many requests are being answered; try again"))
 		return r, nil
 	}
 	return r, place
