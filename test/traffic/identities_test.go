@@ -33,6 +33,7 @@ func TestIdentities(t *testing.T) {
 	t.Run("server names", w.someNames)
 	t.Run("pretenders", w.pretenders)
 	t.Run("MeshAccessLog/egress", w.logsOfConnections)
+	t.Run("MeshProxyPatch/egress", w.patchesOfEgress)
 }
 
 // as calls the shop as a workload, on a new connection, straight at its Envoy.

@@ -18,12 +18,15 @@ var renamed = map[string]string{
 	"inbound:passthrough:ipv6":  "self_transparentproxy_passthrough_inbound_ipv6",
 }
 
+// egress begins the names of listeners of zone egresses.
+const egress = "self_zoneegress_"
+
 // origins are what made a resource, by how its name begins.
 var origins = []struct{ prefix, origin string }{
 	{"self_inbound_", "inbound"},
 	{"self_transparentproxy_", "transparent"},
 	{"self_zoneingress_", "ingress"},
-	{"self_zoneegress_", "egress"},
+	{egress, "egress"},
 	{"system_envoy_admin", "admin"},
 	{"system_probe_readiness", "admin"},
 	{"system_dynamicconfig", "dynamic-config"},
@@ -62,8 +65,8 @@ func hasTags(tags, want map[string]string) bool {
 	return true
 }
 
-func (m *Match) matches(name string) bool {
-	return m == nil || is(m.Origin, originOf(name)) && is(m.Name, name)
+func (m *Match) matches(name, origin string) bool {
+	return m == nil || is(m.Origin, origin) && is(m.Name, name)
 }
 
 func (m *ListenerMatch) matches(l *ir.Listener) bool {
@@ -81,8 +84,8 @@ func (m *FilterMatch) name() string {
 	return *m.Name
 }
 
-func (m *HostMatch) matches(rc *ir.RouteConfig) bool {
-	return is(m.Origin, originOf(rc.Name)) && is(m.RouteConfigurationName, rc.Name)
+func (m *HostMatch) matches(rc *ir.RouteConfig, origin string) bool {
+	return is(m.Origin, origin) && is(m.RouteConfigurationName, rc.Name)
 }
 
 func patch(i int, target, operation, name string, c *Change) *ir.Patch {
@@ -149,10 +152,10 @@ func (c Conf) inline(l *ir.Listener, routes []*ir.RouteConfig) {
 	}
 }
 
-func (c Conf) forRoutes(rc *ir.RouteConfig) {
+func (c Conf) forRoutes(rc *ir.RouteConfig, origin string) {
 	for i := range c.AppendModifications {
 		m := c.AppendModifications[i].VirtualHost
-		if m == nil || !m.Match.matches(rc) {
+		if m == nil || !m.Match.matches(rc, origin) {
 			continue
 		}
 		name := ""
@@ -163,10 +166,10 @@ func (c Conf) forRoutes(rc *ir.RouteConfig) {
 	}
 }
 
-func (c Conf) forCluster(x *ir.Cluster) {
+func (c Conf) forCluster(x *ir.Cluster, origin string) {
 	for i := range c.AppendModifications {
 		m := c.AppendModifications[i].Cluster
-		if m == nil || m.Operation == Add || !m.Match.matches(x.Name) {
+		if m == nil || m.Operation == Add || !m.Match.matches(x.Name, origin) {
 			continue
 		}
 		if m.Operation == Remove {
@@ -179,24 +182,45 @@ func (c Conf) forCluster(x *ir.Cluster) {
 
 func outbound(c Conf, o *policy.Outbound) {
 	if o.Routes != nil {
-		c.forRoutes(o.Routes)
+		c.forRoutes(o.Routes, originOf(o.Routes.Name))
 	}
 	c.forListener(o.Listener)
 	c.inline(o.Listener, []*ir.RouteConfig{o.Routes})
 }
 
-func cluster(c Conf, _ policy.Dest, x *ir.Cluster) { c.forCluster(x) }
+// cluster: the one by which a zone egress calls what is outside is named as the
+// one by which clients call the egress, which finds its endpoints another way.
+func cluster(c Conf, _ policy.Dest, x *ir.Cluster) {
+	origin := originOf(x.Name)
+	if x.Type != ir.EDS {
+		origin = originOf(egress)
+	}
+	c.forCluster(x, origin)
+}
+
+// served is for the listeners of zone proxies. Inbounds are part of what proxy
+// finds.
+func served(c Conf, in *policy.Inbound) {
+	if !in.ZoneProxy {
+		return
+	}
+	for _, rc := range in.Routes {
+		c.forRoutes(rc, originOf(in.Listener.Name))
+	}
+	c.forListener(in.Listener)
+	c.inline(in.Listener, in.Routes)
+}
 
 func proxy(c Conf, o *policy.Own) {
 	for _, rc := range o.Routes {
-		c.forRoutes(rc)
+		c.forRoutes(rc, originOf(rc.Name))
 	}
 	for _, l := range o.Listeners {
 		c.forListener(l)
 		c.inline(l, o.Routes)
 	}
 	for _, x := range o.Clusters {
-		c.forCluster(x)
+		c.forCluster(x, originOf(x.Name))
 	}
 	for i := range c.AppendModifications {
 		m := &c.AppendModifications[i]

@@ -138,5 +138,6 @@ var Def = policy.Define(resource.Names{
 	Everywhere: true,
 	Outbound:   outbound,
 	Cluster:    cluster,
+	Served:     served,
 	Proxy:      proxy,
 })
