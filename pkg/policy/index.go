@@ -17,8 +17,9 @@ type Index struct {
 	defs []*defIndex
 	bits int // number of policies
 	outs set // the policies that say something about outbounds
-	// outbounds and inbounds hold results per set of policies. They grow with
-	// the number of different sets, and go away with the Index.
+	// reached, outbounds and inbounds hold results per location and per set of
+	// policies. They grow with the number of these, and go away with the Index.
+	reached   sync.Map // location → *reaching
 	outbounds sync.Map // set of policies → *matchedTo
 	inbounds  sync.Map // inboundKey → []*ruleEntry
 }

@@ -81,59 +81,6 @@ type Matched struct {
 	out   *matchedTo
 }
 
-// Match returns the policies that select a proxy of the mesh of the Index.
-func (ix *Index) Match(p *Proxy, opts Options) *Matched {
-	m := &Matched{ix: ix, proxy: p, set: newSet(ix.bits)}
-	for _, di := range ix.defs {
-		for _, pol := range di.policies {
-			if pol.selects(p, opts) {
-				m.set.add(pol.bit)
-			}
-		}
-	}
-	m.out = ix.outbound(m.set)
-	return m
-}
-
-func (pol *parsed) selects(p *Proxy, opts Options) bool {
-	if pol.shadow && !opts.Shadow {
-		return false
-	}
-	if pol.role != RoleProducer && !pol.nearby(p) {
-		return false
-	}
-	if pol.target.Kind == Mesh {
-		return true
-	}
-	return pol.target.Kind == Dataplane && p.Meta.Matches(pol.target.Labels) &&
-		(p.Gateway || pol.target.SectionName == "" || p.has(pol.target.SectionName))
-}
-
-// nearby tells whether a policy that is not a producer's may reach the proxy:
-// policies of a zone stay in their zone, those of a namespace in it.
-func (pol *parsed) nearby(p *Proxy) bool {
-	own, theirs := pol.obj.Labels, p.Meta.Labels
-	if own[resource.LabelOrigin] == resource.OriginZone && theirs[resource.LabelOrigin] == resource.OriginZone &&
-		own[resource.LabelZone] != "" && theirs[resource.LabelZone] != "" &&
-		own[resource.LabelZone] != theirs[resource.LabelZone] {
-		return false
-	}
-	if pol.role == RoleConsumer || pol.role == RoleWorkloadOwner {
-		ns := own[resource.LabelNamespace]
-		return ns != "" && ns == theirs[resource.LabelNamespace]
-	}
-	return true
-}
-
-func (p *Proxy) has(section string) bool {
-	for i := range p.Sections {
-		if p.Sections[i].Name == section {
-			return true
-		}
-	}
-	return false
-}
-
 // OutboundDigest identifies everything the matched policies say about
 // outbounds: proxies with equal digests have equal OutboundRules.
 func (m *Matched) OutboundDigest() Digest {

@@ -1,6 +1,9 @@
 package policy_test
 
 import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
 	"testing"
 
 	mesh_proto "github.com/atoll-mesh/atoll/api/kuma/mesh/v1alpha1"
@@ -59,6 +62,75 @@ func TestMatch(t *testing.T) {
 				t.Errorf("selected: %v", got)
 			}
 		})
+	}
+}
+
+// selects says of one policy what Match finds for all at once.
+func selects(p pol, proxy *policy.Proxy, opts policy.Options) bool {
+	own, theirs := p.labels, proxy.Meta.Labels
+	if own[resource.LabelEffect] == policy.EffectShadow && !opts.Shadow {
+		return false
+	}
+	if own[role] != policy.RoleProducer {
+		if own[origin] == "zone" && theirs[origin] == "zone" && own[zone] != theirs[zone] {
+			return false
+		}
+		if own[role] != policy.RoleSystem && own[namespace] != theirs[namespace] {
+			return false
+		}
+	}
+	target := p.spec.(*sampleSpec).TargetRef
+	return target == nil || proxy.Meta.Matches(target.Labels) && (target.SectionName == "" || target.SectionName == web.Name)
+}
+
+func TestMatchAmongMany(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	pick := func(options ...string) string { return options[rng.IntN(len(options))] }
+	some := func() labels {
+		l := labels{}
+		for _, k := range []string{"app", "v", resource.LabelDisplayName} {
+			if rng.IntN(3) == 0 {
+				l[k] = pick("a", "b", "client", "")
+			}
+		}
+		return l
+	}
+	where := func(l labels) labels {
+		maps.Copy(l, labels{origin: pick("zone", "global"), zone: pick("east", "west"), namespace: pick("ns", "other")})
+		return l
+	}
+	var pols []pol
+	for i := range 60 {
+		spec := tos(to(policy.Mesh, nil, "", "x"))
+		if rng.IntN(4) > 0 {
+			spec.TargetRef = &policy.ProxyRef{TargetRef: ref(policy.Dataplane, some(), pick("", "", "web", "api"))}
+		}
+		l := where(labels{role: pick("system", "producer", "consumer", "workload-owner")})
+		if rng.IntN(5) == 0 {
+			l[resource.LabelEffect] = "shadow"
+		}
+		pols = append(pols, pol{name: fmt.Sprintf("p-%02d", i), labels: l, spec: spec})
+	}
+	ix, _ := index(t, pols...)
+	selected := 0
+	for range 200 {
+		proxy, opts := client(where(some()), web), policy.Options{Shadow: rng.IntN(2) == 0}
+		got := map[string]bool{}
+		for _, o := range ix.Match(proxy, opts).Policies("MeshSample") {
+			got[o.Name] = true
+		}
+		for _, p := range pols {
+			want := selects(p, proxy, opts)
+			if got[p.name] != want {
+				t.Fatalf("%s with %v and %+v selects %v: %v", p.name, p.labels, p.spec.(*sampleSpec).TargetRef, proxy.Meta.Labels, got[p.name])
+			}
+			if want {
+				selected++
+			}
+		}
+	}
+	if selected < 500 {
+		t.Errorf("only %d selections", selected)
 	}
 }
 
