@@ -154,8 +154,12 @@ func (f *fleet) connect(ctx context.Context, addr string, c size) error {
 			CurvePreferences:   []tls.CurveID{tls.X25519, tls.CurveP256}, // those of Envoy
 		})
 		conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(creds),
-			// A herd should come as a herd: by itself gRPC waits a second and more.
-			grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second}}),
+			// Waiting as Envoy does at first, but for its patience of a second with a
+			// connection: ten thousand that share a processor would each need more.
+			grpc.WithConnectParams(grpc.ConnectParams{
+				Backoff:           backoff.Config{BaseDelay: 250 * time.Millisecond, Multiplier: 2, Jitter: 1, MaxDelay: 2 * time.Second},
+				MinConnectTimeout: 20 * time.Second,
+			}),
 			grpc.WithReadBufferSize(4<<10), grpc.WithWriteBufferSize(4<<10),
 			// As Envoy: wide windows, and no pings to find out how wide they should be.
 			grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window))
