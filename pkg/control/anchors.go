@@ -3,7 +3,6 @@ package control
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/pem"
 	"maps"
 	"slices"
 	"strconv"
@@ -36,9 +35,8 @@ func anchorName(der []byte) string {
 // anchors returns a MeshTrust with the CA of its identity, without those which it
 // replaced and whose certificates have all ended, and when the next such one may
 // go. What nobody here put there stays.
-func (j *identities) anchors(p *pass, o *resource.Object, trust *resource.Object, ca []byte, b *kind.BundledProvider) (*resource.Object, time.Time) {
-	block, _ := pem.Decode(ca)
-	name := anchorName(block.Bytes)
+func (j *identities) anchors(p *pass, o *resource.Object, trust *resource.Object, ca *identity.CA, b *kind.BundledProvider) (*resource.Object, time.Time, error) {
+	name := anchorName(ca.Certificate.Raw)
 	labels := maps.Clone(trust.Labels)
 	if labels == nil {
 		labels = map[string]string{}
@@ -73,15 +71,19 @@ func (j *identities) anchors(p *pass, o *resource.Object, trust *resource.Object
 		spec.CABundles = slices.DeleteFunc(spec.CABundles, func(b kind.CABundle) bool { return isAnchor(b, old) })
 		j.log.Info("a CA is not trusted any more: all its certificates have ended", "identity", o.ID, "trust", trust.ID, "ca", old)
 	}
-	has := slices.ContainsFunc(slices.Collect(identity.Certificates(&spec)), func(der []byte) bool { return slices.Equal(der, block.Bytes) })
-	if !has {
-		spec.CABundles = append(spec.CABundles, kind.CABundle{Type: kind.BundlePem, Pem: &kind.PemBundle{Value: string(ca)}})
+	if !ca.Anchored(identity.Certificates(&spec)) {
+		anchors, err := ca.Anchors()
+		if err != nil {
+			return nil, time.Time{}, err
+		}
+		spec.CABundles = append(spec.CABundles, kind.CABundle{Type: kind.BundlePem, Pem: &kind.PemBundle{Value: string(anchors)}})
 	}
-	return changedObject(trust, labels, &spec, trust.Status), next
+	return changedObject(trust, labels, &spec, trust.Status), next, nil
 }
 
 // isAnchor tells whether a bundle is one CA and nothing else.
 func isAnchor(b kind.CABundle, name string) bool {
 	found := slices.Collect(identity.Certificates(&kind.MeshTrustSpec{CABundles: []kind.CABundle{b}}))
-	return len(found) == 1 && anchorName(found[0]) == name
+	return len(found) > 0 && anchorName(found[0]) == name &&
+		!slices.ContainsFunc(found, func(der []byte) bool { return !identity.SameCA(found[0], der) })
 }

@@ -129,7 +129,10 @@ func (j *identities) bundled(p *pass, o *resource.Object, b *kind.BundledProvide
 	}
 	c.initialized()
 	if b.CreatesTrust() {
-		j.trust(p, o, domain, ca, b)
+		if err := j.trust(p, o, domain, ca, b); err != nil {
+			c.failed(kind.ConditionMeshTrustCreated, "MeshTrustCreationError", err.Error())
+			return
+		}
 		c.set(kind.ConditionMeshTrustCreated, true, "MeshTrustCreated", "MeshTrust has been successfully created")
 	}
 	c.ready()
@@ -166,21 +169,23 @@ func (j *identities) makeCA(p *pass, o *resource.Object, domain string) {
 
 // trust sees to it that the MeshTrust of an identity has its CA. Earlier ones
 // stay while proxies may still have certificates of them.
-func (j *identities) trust(p *pass, o *resource.Object, domain string, ca *identity.CA, b *kind.BundledProvider) {
+func (j *identities) trust(p *pass, o *resource.Object, domain string, ca *identity.CA, b *kind.BundledProvider) error {
 	id := resource.ID{Type: kind.MeshTrust, Mesh: o.Mesh, Name: o.Name}
 	old := p.get(id)
 	if old == nil {
 		k := p.kind(kind.MeshTrust)
-		bundle := kind.CABundle{Type: kind.BundlePem, Pem: &kind.PemBundle{Value: string(ca.PEM)}}
 		old = newObject(k, resource.Meta{ID: id, Labels: j.site.ComputeLabels(k, id.Name, id.Mesh, nil)},
-			&kind.MeshTrustSpec{TrustDomain: domain, CABundles: []kind.CABundle{bundle}},
-			&kind.MeshTrustStatus{Origin: &kind.TrustOrigin{KRI: o.KRI().String()}})
+			&kind.MeshTrustSpec{TrustDomain: domain}, &kind.MeshTrustStatus{Origin: &kind.TrustOrigin{KRI: o.KRI().String()}})
 	}
-	trust, next := j.anchors(p, o, old, ca.PEM, b)
+	trust, next, err := j.anchors(p, o, old, ca, b)
+	if err != nil {
+		return err
+	}
 	if !next.IsZero() {
 		j.leaving[o.ID] = next
 	}
 	p.put(trust)
+	return nil
 }
 
 // conditions of a MeshIdentity, in the order in which they came about.

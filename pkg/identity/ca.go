@@ -35,6 +35,7 @@ type CA struct {
 	PEM         []byte // the certificate alone
 	Fingerprint [32]byte
 	key         crypto.Signer
+	with        []*x509.Certificate // that came with it, such as who vouches for it
 }
 
 // NewCA makes a CA for a trust domain, which vouches for itself.
@@ -83,7 +84,7 @@ func encodePair(der []byte, key crypto.PrivateKey) (Pair, error) {
 // LoadCA reads a CA and refuses what could not issue certificates that proxies
 // accept. selfSigned allows one that vouches for itself.
 func LoadCA(p Pair, selfSigned bool) (*CA, error) {
-	block, _ := pem.Decode(p.Certificate)
+	block, rest := pem.Decode(p.Certificate)
 	if block == nil || block.Type != "CERTIFICATE" {
 		return nil, errors.New("the CA's certificate is not a certificate in PEM")
 	}
@@ -105,13 +106,21 @@ func LoadCA(p Pair, selfSigned bool) (*CA, error) {
 		return nil, errors.New("the CA's certificate does not allow signing certificates (key usage certSign)")
 	case cert.KeyUsage&x509.KeyUsageKeyAgreement != 0:
 		return nil, errors.New("the CA's certificate allows key agreement, which one of a CA must not")
-	case !selfSigned && bytes.Equal(cert.RawSubject, cert.RawIssuer) && cert.CheckSignatureFrom(cert) == nil:
+	case !selfSigned && vouchesForItself(cert):
 		return nil, errors.New("the CA vouches for itself: provide an intermediate CA, or set insecureAllowSelfSigned")
 	}
-	return &CA{
+	ca := &CA{
 		Certificate: cert, key: key, Fingerprint: sha256.Sum256(cert.Raw),
-		PEM: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}),
-	}, nil
+		PEM: encodeCertificate(cert.Raw),
+	}
+	for {
+		if block, rest = pem.Decode(bytes.TrimSpace(rest)); block == nil {
+			return ca, nil
+		}
+		if c, err := x509.ParseCertificate(block.Bytes); block.Type == "CERTIFICATE" && err == nil && c.IsCA {
+			ca.with = append(ca.with, c)
+		}
+	}
 }
 
 func parseKey(text []byte) (crypto.Signer, error) {

@@ -190,6 +190,80 @@ func TestLoadCA(t *testing.T) {
 	}
 }
 
+// TestAnchors: what a MeshTrust gets is enough for who trusts only CAs that vouch
+// for themselves.
+func TestAnchors(t *testing.T) {
+	root, err := identity.NewCA("m.east.mesh.local", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	alone := pair(t, x509.Certificate{IsCA: true, KeyUsage: x509.KeyUsageCertSign}, &root)
+	chain := identity.Pair{Certificate: append(slices.Clone(alone.Certificate), root.Certificate...), Key: alone.Key}
+	for name, c := range map[string]struct {
+		pair identity.Pair
+		want int // certificates
+	}{"vouches for itself": {root, 1}, "alone": {alone, 2}, "with its root": {chain, 2}} {
+		ca, err := identity.LoadCA(c.pair, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		anchors, err := ca.Anchors()
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec := func(value []byte) *kind.MeshTrustSpec {
+			return &kind.MeshTrustSpec{TrustDomain: "td", CABundles: []kind.CABundle{{Type: kind.BundlePem, Pem: &kind.PemBundle{Value: string(value)}}}}
+		}
+		if n := len(slices.Collect(identity.Certificates(spec(anchors)))); n != c.want {
+			t.Errorf("%s: %d certificates, want %d", name, n, c.want)
+		}
+		if !ca.Anchored(identity.Certificates(spec(anchors))) {
+			t.Errorf("%s: its own anchors are not enough", name)
+		}
+		if enough := ca.Anchored(identity.Certificates(spec(ca.PEM))); enough != (c.want == 1) {
+			t.Errorf("%s: the certificate alone is enough: %v", name, enough)
+		}
+		trust, err := resource.NewKinds(kind.All()...).ByType(kind.MeshTrust).New(resource.Meta{ID: resource.ID{Type: kind.MeshTrust, Mesh: "m", Name: "t"}}, spec(anchors), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		domains := identity.Trust(slices.Values([]*resource.Object{trust}))
+		if len(domains) != 1 || !domains[0].Has(ca.Fingerprint) {
+			t.Fatalf("%s: not trusted", name)
+		}
+		// What Envoy gets has a way up to one that vouches for itself, and none to
+		// where nobody vouches.
+		roots, between := x509.NewCertPool(), x509.NewCertPool()
+		for rest := domains[0].CAs; ; {
+			var block *pem.Block
+			if block, rest = pem.Decode(rest); block == nil {
+				break
+			}
+			if x, err := x509.ParseCertificate(block.Bytes); err != nil {
+				t.Fatal(err)
+			} else if x.CheckSignatureFrom(x) == nil {
+				roots.AddCert(x)
+			} else if name == "alone" {
+				t.Errorf("the intermediate CA stands beside its anchor")
+			} else {
+				between.AddCert(x)
+			}
+		}
+		leaf, err := ca.Issue("spiffe://td/x", time.Minute, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		block, _ := pem.Decode(leaf.Certificate)
+		x, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := x.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestIssue(t *testing.T) {
 	root, err := identity.NewCA("m.east.mesh.local", time.Now())
 	if err != nil {

@@ -19,6 +19,7 @@ type TrustDomain struct {
 	CAs  []byte
 
 	fingerprints map[[32]byte]bool
+	certificates []*x509.Certificate
 }
 
 // Has tells whether a CA is among those of the trust domain.
@@ -41,16 +42,33 @@ func Trust(trusts iter.Seq[*resource.Object]) []TrustDomain {
 				continue
 			}
 			d.fingerprints[sum] = true
-			d.CAs = append(d.CAs, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+			if c, err := x509.ParseCertificate(der); err == nil {
+				d.certificates = append(d.certificates, c)
+			}
 		}
 	}
 	var out []TrustDomain
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
-		if d := byName[name]; len(d.CAs) > 0 {
+		d := byName[name]
+		for _, c := range d.certificates {
+			if !d.shadowed(c) {
+				d.CAs = append(d.CAs, encodeCertificate(c.Raw)...)
+			}
+		}
+		if len(d.CAs) > 0 {
 			out = append(out, *d)
 		}
 	}
 	return out
+}
+
+// shadowed tells whether another certificate of the same CA vouches for itself.
+// Envoy would take the first of the two that it finds, and look in vain for who
+// vouches for it.
+func (t *TrustDomain) shadowed(c *x509.Certificate) bool {
+	return !bytes.Equal(c.RawSubject, c.RawIssuer) && slices.ContainsFunc(t.certificates, func(x *x509.Certificate) bool {
+		return sameCA(x, c) && vouchesForItself(x)
+	})
 }
 
 // Certificates yields the certificates of a MeshTrust in DER.

@@ -30,7 +30,18 @@ func (m *Mesh) Identify(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	m.IdentifyBy(t, ca)
+}
+
+// IdentifyBy is Identify with the CA of a user.
+func (m *Mesh) IdentifyBy(t testing.TB, ca identity.Pair) {
+	t.Helper()
+	var err error
 	if m.ca, err = identity.LoadCA(ca, true); err != nil {
+		t.Fatal(err)
+	}
+	anchors, err := m.ca.Anchors()
+	if err != nil {
 		t.Fatal(err)
 	}
 	var changes []store.Change
@@ -58,7 +69,7 @@ name: id
 spec:
   selector: {dataplane: {matchLabels: {}}}
   provider: {type: Bundled, bundled: {insecureAllowSelfSigned: true, autogenerate: {enabled: true}, certificateParameters: {expiry: 24h}}}
-status: {conditions: [{type: Ready, status: "True", reason: Ready, message: ""}]}`, TrustDomain, ca.Certificate)+everybody)
+status: {conditions: [{type: Ready, status: "True", reason: Ready, message: ""}]}`, TrustDomain, anchors)+everybody)
 }
 
 const everybody = `
