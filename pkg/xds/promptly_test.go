@@ -16,7 +16,7 @@ import (
 // everything, has what it should without that any time passes, whatever changed
 // while it was at it.
 func TestNothingWaitsForTime(t *testing.T) {
-	for seed := range uint64(25) {
+	for seed := range uint64(6) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { promptly(t, rand.New(rand.NewPCG(seed, 9))) })
 	}
 }

@@ -18,7 +18,7 @@ import (
 // what their sets say, whatever happened: much at once or little, to the shared
 // layer or their own, names that move from one to the other, refusals.
 func TestRandomSets(t *testing.T) {
-	for seed := range uint64(30) {
+	for seed := range uint64(12) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { randomSets(t, rand.New(rand.NewPCG(seed, 5))) })
 	}
 }
