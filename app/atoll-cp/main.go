@@ -16,10 +16,10 @@ import (
 	"github.com/atoll-mesh/atoll/pkg/observe"
 )
 
-// gcPercent lets the heap grow by half between collections instead of by all of
-// it: a control plane holds much that lives long, and memory is what it is short
+// gcPercent lets the heap grow by two fifths between collections instead of by all
+// of it: a control plane holds much that lives long, and memory is what it is short
 // of, not CPU. GOGC in the environment wins.
-const gcPercent = 50
+const gcPercent = 40
 
 func main() {
 	if os.Getenv("GOGC") == "" {
