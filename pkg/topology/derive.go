@@ -303,15 +303,15 @@ func (d *derivation) endpointRows(id resource.ID, old, row *Destination) {
 
 // rebuildEndpoints makes the rows of svc from all its members.
 func (d *derivation) rebuildEndpoints(svc *service) {
-	lists := make([][]Endpoint, len(svc.ports))
+	of := make([]members, len(svc.ports))
 	d.selected(svc, func(p *proxy) bool {
 		for i, t := range svc.ports {
-			lists[i] = p.endpoints(lists[i], t)
+			of[i].add(p, t)
 		}
 		return true
 	})
 	for i, t := range svc.ports {
-		d.setEndpoints(EndpointsKey{svc.id, t.section}, lists[i], nil)
+		d.setEndpoints(EndpointsKey{svc.id, t.section}, of[i].list, of[i].out)
 	}
 }
 
@@ -324,27 +324,30 @@ func (d *derivation) patchEndpoints(p *patch) {
 	for _, t := range svc.ports {
 		key := EndpointsKey{svc.id, t.section}
 		old := d.State.Endpoints(key)
-		list := make([]Endpoint, 0, len(old.List)+len(p.members))
+		of := members{list: make([]Endpoint, 0, len(old.List)+len(p.members))}
 		for _, e := range old.List {
 			if !p.members[e.Proxy] {
-				list = append(list, e)
+				of.list = append(of.list, e)
+			}
+		}
+		for _, e := range old.Out {
+			if !p.members[e.Proxy] {
+				of.out = append(of.out, e)
 			}
 		}
 		for id := range p.members {
 			if row, ok := d.proxies.Get(rowKey(id)); ok && svc.matches(row) {
-				list = row.endpoints(list, t)
+				of.add(row, t)
 			}
 		}
-		d.setEndpoints(key, list, nil)
+		d.setEndpoints(key, of.list, of.out)
 	}
 }
 
 // setEndpoints stores a row unless it equals the old one. The lists become the
 // row's own.
 func (d *derivation) setEndpoints(key EndpointsKey, list, out []Endpoint) {
-	slices.SortStableFunc(list, compareEndpoints)
-	// Of inbounds of one proxy at the same address the first counts.
-	list = slices.CompactFunc(list, func(a, b Endpoint) bool { return compareEndpoints(a, b) == 0 })
+	list, out = inOrder(list), inOrder(out)
 	old := d.State.Endpoints(key)
 	equal := func(a, b Endpoint) bool { return a.equal(&b) }
 	if old != nil && slices.EqualFunc(old.List, list, equal) && slices.EqualFunc(old.Out, out, equal) {
@@ -356,6 +359,13 @@ func (d *derivation) setEndpoints(key EndpointsKey, list, out []Endpoint) {
 	if row := d.Destination(key.Destination); row != nil && row.ID.Type == kind.MeshService {
 		d.joinedBy(row)
 	}
+}
+
+// inOrder sorts endpoints. Of inbounds of one proxy at the same address the first
+// counts.
+func inOrder(list []Endpoint) []Endpoint {
+	slices.SortStableFunc(list, compareEndpoints)
+	return slices.CompactFunc(list, func(a, b Endpoint) bool { return compareEndpoints(a, b) == 0 })
 }
 
 func compareEndpoints(a, b Endpoint) int {

@@ -125,7 +125,7 @@ func (d *derivation) remoteEndpoints(id resource.ID) {
 		list = d.entrancesOf(id.Mesh, row.Zone)
 	}
 	// All are of one zone: only single addresses may stand worse than others.
-	in, out := choose(d.rankAll(nil, row, list))
+	in, out := choose(d.rankAll(nil, serving, row, list))
 	alike(in)
 	for i := range out {
 		out[i].Away = 0

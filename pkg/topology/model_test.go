@@ -168,6 +168,9 @@ func oracle(w world) map[resource.ID][]string {
 						continue
 					}
 					at := fmt.Sprintf("%s:%d east %s ", address, in.GetPort(), dp.Name)
+					if leaving(dp) {
+						at = "out " + at
+					}
 					if !slices.ContainsFunc(list, func(e string) bool { return strings.HasPrefix(e, at) }) {
 						list = append(list, at+cmp.Or(in.GetProtocol(), "tcp"))
 					}
@@ -300,6 +303,8 @@ func starting(w world, dp *resource.Object) bool {
 	return o != nil && kind.Starting(resource.SpecOf[mesh_proto.DataplaneInsight](o))
 }
 
+func leaving(dp *resource.Object) bool { return dp.Labels[resource.LabelDraining] == "true" }
+
 func remote(svc *resource.Object) bool {
 	return svc.Labels[resource.LabelOrigin] == "global" || svc.Zone() != "" && svc.Zone() != "east"
 }
@@ -343,7 +348,11 @@ func randomObject(t *testing.T, rng *rand.Rand, id resource.ID) *resource.Object
 	if id.Type == kind.Dataplane {
 		dp := randomDataplane(rng)
 		addListeners(rng, dp)
-		return object(t, id, created, randomLabels(rng), dp, nil)
+		labels := randomLabels(rng)
+		if rng.IntN(4) == 0 {
+			labels[resource.LabelDraining] = "true"
+		}
+		return object(t, id, created, labels, dp, nil)
 	}
 	if id.Type == kind.DataplaneInsight {
 		in := &mesh_proto.DataplaneInsight{Metadata: kind.WithStarting(nil, rng.IntN(2) == 0)}

@@ -147,7 +147,7 @@ func (d *derivation) join(id resource.ID) {
 		var list []ranked
 		for _, m := range members {
 			if e := d.Endpoints(EndpointsKey{m.ID, p.Section}); e != nil && m.Available {
-				list = d.rankAll(d.rankAll(list, m, e.List), m, e.Out)
+				list = d.rankAll(d.rankAll(list, serving, m, e.List), drained, m, e.Out)
 			}
 		}
 		in, out := choose(list)

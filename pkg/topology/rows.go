@@ -147,6 +147,7 @@ type proxy struct {
 	id       resource.ID
 	labels   map[string]string
 	inbounds []inbound // ready ones
+	leaving  bool      // its agent is about to stop, and others shall be called
 }
 
 // inbound is one address of a proxy at which it may be called.
@@ -170,17 +171,16 @@ func proxyOf(site resource.Site, o *resource.Object, starting bool) *proxy {
 	if !kind.ServesInbounds(n) {
 		return nil
 	}
-	p := &proxy{id: o.ID, labels: o.Labels}
+	p := &proxy{id: o.ID, labels: o.Labels, leaving: o.Labels[resource.LabelDraining] == "true"}
 	zone := o.Zone()
 	if zone == "" {
 		zone = site.Zone
 	}
-	draining := o.Labels[resource.LabelDraining] == "true"
 	byProtocol := map[string]map[string]string{}
 	for _, in := range n.GetInbound() {
 		// Envoy takes no names for endpoints, and refuses all of a response for one.
 		addr, err := netip.ParseAddr(kind.InboundAddress(n, in))
-		if err != nil || draining || starting || !kind.InboundReady(in) || in.GetPort() == kind.ServicelessPort {
+		if err != nil || starting || !kind.InboundReady(in) || in.GetPort() == kind.ServicelessPort {
 			continue
 		}
 		protocol := kind.NormalProtocol(in.GetProtocol())
@@ -203,7 +203,7 @@ func proxyOf(site resource.Site, o *resource.Object, starting bool) *proxy {
 }
 
 func (p *proxy) equal(q *proxy) bool {
-	return maps.Equal(p.labels, q.labels) && slices.EqualFunc(p.inbounds, q.inbounds, func(a, b inbound) bool {
+	return p.leaving == q.leaving && maps.Equal(p.labels, q.labels) && slices.EqualFunc(p.inbounds, q.inbounds, func(a, b inbound) bool {
 		return a.name == b.name && a.equal(&b.Endpoint)
 	})
 }
@@ -213,12 +213,20 @@ func (e *Endpoint) equal(f *Endpoint) bool {
 		e.Away == f.Away && e.Proxy == f.Proxy && maps.Equal(e.Labels, f.Labels)
 }
 
-// endpoints appends the addresses of p that serve t.
-func (p *proxy) endpoints(list []Endpoint, t target) []Endpoint {
+// members are endpoints of a port of a service. Those of proxies that are about to
+// stop are apart: until then they answer, and may be all there is while others
+// start.
+type members struct{ list, out []Endpoint }
+
+// add appends the addresses of p that serve t.
+func (m *members) add(p *proxy, t target) {
+	to := &m.list
+	if p.leaving {
+		to = &m.out
+	}
 	for i := range p.inbounds {
 		if p.inbounds[i].serves(t) {
-			list = append(list, p.inbounds[i].Endpoint)
+			*to = append(*to, p.inbounds[i].Endpoint)
 		}
 	}
-	return list
 }

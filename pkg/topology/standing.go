@@ -281,13 +281,13 @@ func (s *State) Closed(dataplane resource.ID) int64 {
 // ServicesClosed tells whether Closed depends on which services select a Dataplane.
 func (s *State) ServicesClosed() bool { return len(s.closed.services) > 0 }
 
-// rankAll appends endpoints of a service with how they stand: an entrance that is
-// withdrawn stands as if its zone were.
-func (s *State) rankAll(out []ranked, service *Destination, list []Endpoint) []ranked {
+// rankAll appends endpoints of a service with how they stand, which is no better
+// than best: an entrance that is withdrawn stands as if its zone were.
+func (s *State) rankAll(out []ranked, best rank, service *Destination, list []Endpoint) []ranked {
 	st := s.standingOf(s.zoneOfService(service))
 	r, away := st.of(service)
 	for _, e := range list {
-		x := ranked{e, r}
+		x := ranked{e, max(r, best)}
 		x.Away = away
 		if e.Proxy.Name == "" {
 			at := address{service.ID.Mesh, e.Address, e.Port}

@@ -69,8 +69,9 @@ func (k EndpointsKey) ID() resource.ID {
 type Endpoints struct {
 	Key  EndpointsKey
 	List []Endpoint
-	// Out are those that get no requests while List has others: their zone, or
-	// their entrance, is withdrawn or drained. They still answer those who come.
+	// Out are those that get no requests while List has others: their proxy is about
+	// to stop, or their zone, or their entrance, is withdrawn or drained. They still
+	// answer those who come.
 	Out []Endpoint
 }
 

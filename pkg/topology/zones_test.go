@@ -96,7 +96,12 @@ func oracleOfZones(w world, out map[resource.ID][]string) {
 					continue
 				}
 				for _, e := range out[section(svc.ID, p.Section())] {
-					members = append(members, candidateOf(w, svc, strings.TrimPrefix(e, "out ")))
+					e, out := strings.CutPrefix(e, "out ")
+					c := candidateOf(w, svc, e)
+					if out {
+						c.stands = max(c.stands, 1)
+					}
+					members = append(members, c)
 				}
 			}
 			out[section(o.ID, p.Section())] = bestOf(members)
@@ -107,7 +112,7 @@ func oracleOfZones(w world, out map[resource.ID][]string) {
 		for dp := range w.List(kind.Dataplane, o.Mesh) {
 			for _, l := range kind.NetworkingOf(dp).GetListeners() {
 				_, err := netip.ParseAddr(l.GetAddress())
-				if e := fmt.Sprintf("%s:%d  %s ", l.GetAddress(), l.GetPort(), dp.Name); err == nil && egress(l) && !starting(w, dp) &&
+				if e := fmt.Sprintf("%s:%d  %s ", l.GetAddress(), l.GetPort(), dp.Name); err == nil && egress(l) && !starting(w, dp) && !leaving(dp) &&
 					l.GetState() == mesh_proto.Dataplane_Networking_Listener_Ready && !slices.Contains(list, e) {
 					list = append(list, e)
 				}
