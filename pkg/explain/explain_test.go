@@ -207,7 +207,7 @@ func TestBreaks(t *testing.T) {
 		}, broken: "route", remedy: "backendRefs"},
 		"no members":              {change: without("backend", "backend in"), broken: "endpoints", remedy: "selector matches no Dataplane"},
 		"not ready":               {change: replace("backend", "protocol: http", "protocol: http, state: NotReady"), broken: "endpoints", remedy: "serves this port"},
-		"about to stop":           {change: replace("backend", "app: backend,", "app: backend, atoll.mesh/draining: \"true\","), broken: "endpoints", remedy: "serves this port"},
+		"about to stop":           {change: replace("backend", "app: backend,", "app: backend, atoll.mesh/draining: \"true\","), step: "endpoints", state: Warning},
 		"in the clear":            {change: without("id", "trust"), step: "identity", state: OK},
 		"caller without identity": {change: replace("id", "matchLabels: {}", "matchLabels: {app: backend}"), broken: "identity", remedy: "MeshIdentity"},
 		"server without identity": {change: replace("id", "matchLabels: {}", "matchLabels: {app: web}"), broken: "identity", remedy: "give the server an identity"},

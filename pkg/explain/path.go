@@ -239,7 +239,7 @@ func (w *walk) cluster(name string) {
 	}
 	if row != nil && len(row.List) == 0 && len(row.Out) > 0 {
 		st.State = Warning
-		st.Remedy = "all that serve are withdrawn or drained, and are used only because there are no others"
+		st.Remedy = "all that serve are about to stop, withdrawn or drained, and are used only because there are no others"
 	}
 	w.security(w.result.Shared.Clusters[i], d, load, row)
 }
@@ -287,8 +287,6 @@ func (w *walk) noMembers(st *Step, d *topology.Destination, section string) {
 			continue
 		}
 		switch net := kind.NetworkingOf(dp); {
-		case dp.Labels[resource.LabelDraining] == "true":
-			st.detail("%s is about to stop", id.Name)
 		case w.s.Topology().Starting(id):
 			st.detail("the Envoy of %s is starting and does not listen yet", id.Name)
 		case !slices.ContainsFunc(net.GetInbound(), kind.InboundReady):
