@@ -13,7 +13,7 @@ import (
 )
 
 // readyTime bounds the start of a control plane.
-const readyTime = 20 * time.Second
+const readyTime = 40 * time.Second
 
 // ControlPlane is a global or a zone.
 type ControlPlane struct {

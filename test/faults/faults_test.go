@@ -70,7 +70,9 @@ func restart(s *scenario, cp *cluster.ControlPlane) time.Time {
 // stopInOrder restarts control planes and one of two proxies of a service, as an
 // upgrade does: nobody notices.
 func stopInOrder(s *scenario) {
-	const soon = 3 * time.Second
+	// Less than what a stop that waits for something in vain takes, with room for a
+	// disk that hangs for a moment.
+	const soon = 8 * time.Second
 	stop := func(p *cluster.Process) {
 		begun := time.Now()
 		if err := p.Stop(); err != nil {
