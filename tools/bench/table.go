@@ -73,13 +73,11 @@ func (r *report) print(out io.Writer, sizes []size) error {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	shown := map[string]bool{}
 	beyond := r.matrix(w, sizes, columns, func(c size) string { return c.flag() }, shown)
-	fmt.Fprintln(w)
 	r.matrix(w, sizes, herdColumns, func(c size) string { return c.flag() + ", killed and started" }, shown)
-	fmt.Fprintln(w)
 	r.growths(w, sizes)
 	rest := slices.DeleteFunc(slices.Clone(r.Rows), func(row row) bool { return shown[row.Case] })
 	if len(rest) > 0 {
-		fmt.Fprintln(w, "\nCASE\tMEASURED\tVALUE")
+		fmt.Fprintln(w, "CASE\tMEASURED\tVALUE")
 	}
 	for _, row := range rest {
 		fmt.Fprintf(w, "%s\t%s\t%v\n", row.Case, row.What, row.figure)
@@ -93,6 +91,12 @@ func (r *report) print(out io.Writer, sizes []size) error {
 // matrix writes a line for each case that has figures, and reports whether one is
 // beyond its target.
 func (r *report) matrix(w io.Writer, sizes []size, columns []column, name func(size) string, shown map[string]bool) (beyond bool) {
+	sizes = slices.DeleteFunc(slices.Clone(sizes), func(c size) bool {
+		return !slices.ContainsFunc(r.Rows, func(row row) bool { return row.Case == name(c) })
+	})
+	if len(sizes) == 0 {
+		return false
+	}
 	fmt.Fprint(w, "PROXIES × SERVICES")
 	for _, c := range columns {
 		fmt.Fprint(w, "\t", c.head)
@@ -116,6 +120,7 @@ func (r *report) matrix(w io.Writer, sizes []size, columns []column, name func(s
 		}
 		fmt.Fprintln(w)
 	}
+	fmt.Fprintln(w)
 	return beyond
 }
 
@@ -133,6 +138,9 @@ func (r *report) growths(w io.Writer, sizes []size) {
 			case a.proxies == b.proxies && a.services < b.services:
 				more = fmt.Sprintf("%.3g times the services", float64(b.services)/float64(a.services))
 			default:
+				continue
+			}
+			if _, measured := r.get(b.flag(), whatConverge); !measured {
 				continue
 			}
 			fmt.Fprintf(w, "%s → %s, %s:", a.flag(), b.flag(), more)
